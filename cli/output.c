@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A table is kept as a list of cells until it is printed, because a column is as wide as its widest
+ * cell. Widths are those on the screen: names that other tools gave may have wide characters.
+ *
+ * The last column is cut on a terminal, since a table whose lines wrap cannot be read; to a pipe or
+ * a file everything goes as it is. The line of titles is always there, so that a column can be
+ * found by its title; who wants names only has options for that.
+ *
+ * Nothing that comes from outside reaches the terminal with control characters in it: the names of
+ * VMs that other tools made, and what libvirt says, could otherwise move the cursor. */
+
+#include "output.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <wchar.h>
+#include <wctype.h>
+
+#define TABLE_COLUMNS_MAX 8
+#define COLUMN_GAP 2
+#define LABEL_WIDTH 10
+
+typedef struct Cell {
+        char *text;
+        Style style;
+} Cell;
+
+struct Table {
+        const char *const *titles;
+        size_t n_columns;
+        Cell *cells;
+        size_t n_cells;
+};
+
+static bool use_colour;
+static size_t terminal_width; /* 0: no terminal */
+
+static const char *const style_sequences[] = {
+        [STYLE_PLAIN] = "",        [STYLE_BOLD] = "\x1b[1m",  [STYLE_DIM] = "\x1b[2m",
+        [STYLE_GOOD] = "\x1b[32m", [STYLE_BUSY] = "\x1b[33m", [STYLE_BAD] = "\x1b[31m",
+};
+
+static size_t find_terminal_width(void) {
+        struct winsize size;
+
+        if (!isatty(STDOUT_FILENO))
+                return 0;
+        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) >= 0 && size.ws_col > 0)
+                return size.ws_col;
+        return 80;
+}
+
+void output_init(void) {
+        const char *terminal = getenv("TERM");
+
+        setlocale(LC_CTYPE, "");
+        terminal_width = find_terminal_width();
+        use_colour = terminal_width > 0 && isempty(getenv("NO_COLOR")) && !isempty(terminal) &&
+                     !streq(terminal, "dumb");
+}
+
+/* Replaces what would do something else to the terminal than to show a character. */
+static void make_printable(char *text) {
+        mbstate_t state = {};
+        size_t n;
+        wchar_t c;
+
+        for (char *s = text; *s; s += n) {
+                n = mbrtowc(&c, s, MB_CUR_MAX, &state);
+                if (n == (size_t) -1 || n == (size_t) -2) {
+                        state = (mbstate_t){};
+                        /* not a character here; in the C locale UTF-8 goes through as it is */
+                        if (MB_CUR_MAX > 1 || (unsigned char) *s < 0x80)
+                                *s = '?';
+                        n = 1;
+                } else if (iswcntrl(c)) {
+                        memset(s, '?', n);
+                }
+        }
+}
+
+/* The columns of the screen that the first characters of a text take, and the bytes of as many of
+ * them as fit. */
+static size_t fitting(const char *text, size_t width_max, size_t *ret_width) {
+        mbstate_t state = {};
+        size_t bytes = 0, width = 0, n;
+        wchar_t c;
+        int w;
+
+        while (text[bytes]) {
+                n = mbrtowc(&c, text + bytes, MB_CUR_MAX, &state);
+                if (n == (size_t) -1 || n == (size_t) -2) {
+                        state = (mbstate_t){};
+                        n = 1;
+                        w = 1;
+                } else {
+                        w = wcwidth(c);
+                }
+                if (w > 0 && width + (size_t) w > width_max)
+                        break;
+                width += w > 0 ? (size_t) w : 0;
+                bytes += n;
+        }
+        *ret_width = width;
+        return bytes;
+}
+
+static size_t text_width(const char *text) {
+        size_t width;
+
+        fitting(text, SIZE_MAX, &width);
+        return width;
+}
+
+void complain(const char *format, ...) {
+        _cleanup_free_ char *message = NULL;
+        va_list arguments;
+        int r;
+
+        va_start(arguments, format);
+        r = vasprintf(&message, format, arguments);
+        va_end(arguments);
+        if (r < 0)
+                return;
+        make_printable(message);
+        fflush(stdout); /* in the order in which it was said */
+        fprintf(stderr, "uservm: %s\n", message);
+}
+
+static void print_styled(Style style, const char *text, size_t bytes) {
+        bool coloured = use_colour && style != STYLE_PLAIN && bytes > 0;
+
+        printf("%s%.*s%s", coloured ? style_sequences[style] : "", (int) bytes, text,
+               coloured ? "\x1b[0m" : "");
+}
+
+int table_new(const char *const titles[], Table **ret_table) {
+        Table *table = new0(Table, 1);
+
+        if (!table)
+                return -ENOMEM;
+        table->titles = titles;
+        while (titles[table->n_columns])
+                table->n_columns++;
+        *ret_table = table;
+        return 0;
+}
+
+void table_free(Table *table) {
+        for (size_t i = 0; i < table->n_cells; i++)
+                free(table->cells[i].text);
+        free(table->cells);
+        free(table);
+}
+
+int table_add(Table *table, Style style, const char *text) {
+        Cell *cells;
+
+        cells = reallocarray(table->cells, table->n_cells + 1, sizeof(Cell));
+        if (!cells)
+                return -ENOMEM;
+        table->cells = cells;
+        cells[table->n_cells] = (Cell){ .text = strdup(text), .style = style };
+        if (!cells[table->n_cells].text)
+                return -ENOMEM;
+        make_printable(cells[table->n_cells].text);
+        table->n_cells++;
+        return 0;
+}
+
+static void print_padding(size_t width) {
+        printf("%*s", (int) width, "");
+}
+
+/* The last column of a row: as much as fits between here and the edge of the terminal. */
+static void print_last(Style style, const char *text, size_t from) {
+        size_t room, width, bytes;
+
+        if (terminal_width == 0 || from + text_width(text) <= terminal_width) {
+                print_styled(style, text, strlen(text));
+                return;
+        }
+        if (terminal_width < from + 3)
+                return;
+        room = terminal_width - from - 3;
+        bytes = fitting(text, room, &width);
+        print_styled(style, text, bytes);
+        print_styled(style, "...", 3);
+}
+
+static void print_row(const Table *table, const size_t widths[], const Cell row[]) {
+        size_t from = 0, last = table->n_columns;
+
+        /* no spaces at the end of a line */
+        while (last > 1 && isempty(row[last - 1].text))
+                last--;
+        for (size_t i = 0; i < last; i++) {
+                if (i == table->n_columns - 1) {
+                        print_last(row[i].style, row[i].text, from);
+                        break;
+                }
+                print_styled(row[i].style, row[i].text, strlen(row[i].text));
+                if (i < last - 1)
+                        print_padding(widths[i] - text_width(row[i].text) + COLUMN_GAP);
+                from += widths[i] + COLUMN_GAP;
+        }
+        putchar('\n');
+}
+
+int table_print(const Table *table) {
+        Cell titles[TABLE_COLUMNS_MAX] = {};
+        size_t widths[TABLE_COLUMNS_MAX] = {};
+
+        for (size_t i = 0; i < table->n_columns; i++) {
+                titles[i] = (Cell){ .text = (char *) table->titles[i], .style = STYLE_BOLD };
+                widths[i] = text_width(table->titles[i]);
+        }
+        for (size_t i = 0; i < table->n_cells; i++) {
+                size_t width = text_width(table->cells[i].text);
+
+                if (width > widths[i % table->n_columns])
+                        widths[i % table->n_columns] = width;
+        }
+        print_row(table, widths, titles);
+        for (size_t i = 0; i < table->n_cells; i += table->n_columns)
+                print_row(table, widths, table->cells + i);
+        return output_flush();
+}
+
+void print_text(Style style, const char *text) {
+        _cleanup_free_ char *copy = strdup(text);
+
+        if (!copy)
+                return;
+        make_printable(copy);
+        print_styled(style, copy, strlen(copy));
+}
+
+void print_value(const char *label, Style style, const char *value) {
+        printf("%*s%c ", LABEL_WIDTH, label, *label ? ':' : ' ');
+        print_text(style, value);
+        putchar('\n');
+}
+
+static int json_print_with(json_object *value, int flags) {
+        const char *text;
+
+        text = json_object_to_json_string_ext(value, flags | JSON_C_TO_STRING_NOSLASHESCAPE);
+        if (!text)
+                return -ENOMEM;
+        puts(text);
+        return output_flush();
+}
+
+int json_print(json_object *value) {
+        return json_print_with(value, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
+}
+
+int json_print_line(json_object *value) {
+        return json_print_with(value, JSON_C_TO_STRING_PLAIN);
+}
+
+int json_set(json_object *object, const char *key, json_object *value) {
+        if (!value)
+                return -ENOMEM;
+        if (json_object_object_add(object, key, value) < 0) {
+                json_object_put(value);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+int json_append(json_object *array, json_object *value) {
+        if (!value)
+                return -ENOMEM;
+        if (json_object_array_add(array, value) < 0) {
+                json_object_put(value);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+int output_flush(void) {
+        errno = 0;
+        if (fflush(stdout) == EOF || ferror(stdout))
+                return errno > 0 ? -errno : -EIO;
+        return 0;
+}
+
+Style state_style(const char *state) {
+        static const struct {
+                const char *state;
+                Style style;
+        } styles[] = {
+                { "running", STYLE_GOOD }, { "active", STYLE_GOOD },   { "starting", STYLE_BUSY },
+                { "paused", STYLE_BUSY },  { "stopping", STYLE_BUSY }, { "pending", STYLE_BUSY },
+                { "saved", STYLE_BUSY },   { "removing", STYLE_BUSY }, { "crashed", STYLE_BAD },
+                { "failed", STYLE_BAD },   { "shutoff", STYLE_DIM },   { "inactive", STYLE_DIM },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(styles); i++)
+                if (streq(styles[i].state, state))
+                        return styles[i].style;
+        return STYLE_PLAIN;
+}
+
+const char *format_size(uint64_t bytes, char buffer[static SIZE_TEXT_MAX]) {
+        static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+        double value = (double) bytes;
+        size_t unit = 0;
+
+        while (value >= 1024 && unit + 1 < ELEMENTSOF(units)) {
+                value /= 1024;
+                unit++;
+        }
+        /* a whole number without a fraction, all others with one digit of it */
+        if (value == (double) (uint64_t) value)
+                snprintf(buffer, SIZE_TEXT_MAX, "%.0f %s", value, units[unit]);
+        else
+                snprintf(buffer, SIZE_TEXT_MAX, "%.1f %s", value, units[unit]);
+        return buffer;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* passt accepts a connection on the host, and then opens one to the guest. While the guest boots
+ * nothing answers to that, and the connection on the host just stays there, for more than a minute;
+ * passt tries again meanwhile, at intervals that grow. A guest that has no server on the port
+ * answers with a reset, and passt closes the connection. (Measured; see also passt(1).)
+ *
+ * So neither that a connection is accepted nor that it stays open for a while tells that a server
+ * is there. What does is an answer that has to come from the guest:
+ *
+ *  - Data.
+ *  - The end. The probe closes its sending side, which passt tells the guest, and a server that has
+ *    nothing more to read closes the connection in its turn. That is an orderly end, whereas a port
+ *    without a server gives a reset.
+ *
+ * Old versions of passt make an orderly end of a reset, too. Therefore a second connection follows,
+ * whose sending side stays open: a server keeps it for a while, passt closes it within milliseconds
+ * if there is none. The guest is known to be up by then.
+ *
+ * A server of SSH sends its banner first, so for that only data counts, and no side is closed.
+ *
+ * A server that neither sends anything nor cares for the end of its input is not found. Nothing is
+ * ever sent to it: what it made of that would be its own affair. */
+
+#include "probe.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+#include "session.h"
+#include "util.h"
+
+#define PAUSE_FIRST_USEC (100 * USEC_PER_MSEC)
+#define PAUSE_MAX_USEC (1 * USEC_PER_SEC)
+
+/* How long a connection has to stay open in the guest's network, which is this machine. */
+#define REMAINS_USEC (250 * USEC_PER_MSEC)
+
+static void disconnect(Probe *probe) {
+        if (probe->fd >= 0)
+                close(probe->fd);
+        probe->fd = -1;
+        probe->connected = false;
+        probe->n_banner = 0;
+}
+
+void probe_reset(Probe *probe) {
+        disconnect(probe);
+        probe->phase = PROBE_IDLE;
+        probe->until = 0;
+        probe->pause_usec = 0;
+}
+
+/* Nobody there: once more after a pause, which grows. */
+static void fail(Probe *probe) {
+        disconnect(probe);
+        probe->pause_usec = probe->pause_usec == 0 ? PAUSE_FIRST_USEC : probe->pause_usec * 3 / 2;
+        if (probe->pause_usec > PAUSE_MAX_USEC)
+                probe->pause_usec = PAUSE_MAX_USEC;
+        probe->phase = PROBE_IDLE;
+        probe->until = now_usec() + probe->pause_usec;
+}
+
+static void succeed(Probe *probe) {
+        disconnect(probe);
+        probe->phase = PROBE_ANSWERED;
+        probe->until = UINT64_MAX;
+}
+
+struct pollfd probe_pollfd(const Probe *probe) {
+        return (struct pollfd){
+                .fd = probe->fd,
+                .events = probe->connected ? POLLIN : POLLOUT,
+        };
+}
+
+static void begin(Probe *probe, ProbePhase phase, const struct sockaddr *address,
+                  socklen_t length) {
+        disconnect(probe);
+        probe->phase = phase;
+        probe->until = now_usec() + probe->patience_usec;
+        probe->fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (probe->fd < 0 || (connect(probe->fd, address, length) < 0 && errno != EINPROGRESS))
+                fail(probe);
+}
+
+static void on_connected(Probe *probe) {
+        int error = 0;
+        socklen_t n = sizeof(error);
+
+        if (getsockopt(probe->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error != 0) {
+                fail(probe);
+                return;
+        }
+        probe->connected = true;
+        if (probe->kind == PROBE_SSH)
+                return;
+        if (probe->phase == PROBE_REACTS)
+                shutdown(probe->fd, SHUT_WR);
+        else
+                probe->until = now_usec() + REMAINS_USEC;
+}
+
+/* The connection has something to read, or has ended. */
+static void on_readable(Probe *probe, const struct sockaddr *address, socklen_t length) {
+        ssize_t n;
+
+        n = recv(probe->fd, probe->banner + probe->n_banner,
+                 sizeof(probe->banner) - probe->n_banner, 0);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n < 0) {
+                fail(probe);
+                return;
+        }
+        if (n == 0) {
+                if (probe->kind == PROBE_ANY && probe->phase == PROBE_REACTS)
+                        begin(probe, PROBE_REMAINS, address, length);
+                else
+                        fail(probe);
+                return;
+        }
+        probe->n_banner += (size_t) n;
+        if (probe->kind == PROBE_ANY)
+                succeed(probe);
+        else if (probe->n_banner == sizeof(probe->banner)) {
+                if (memcmp(probe->banner, "SSH-", 4) == 0)
+                        succeed(probe);
+                else
+                        fail(probe);
+        }
+}
+
+static void on_time(Probe *probe, const struct sockaddr *address, socklen_t length) {
+        if (probe->phase == PROBE_REMAINS && probe->connected)
+                succeed(probe);
+        else
+                begin(probe, PROBE_REACTS, address, length);
+}
+
+void probe_run(Probe *probe, const struct sockaddr *address, socklen_t length, short revents) {
+        if (probe->phase == PROBE_ANSWERED)
+                return;
+        if (probe->fd >= 0 && revents != 0) {
+                if (probe->connected)
+                        on_readable(probe, address, length);
+                else
+                        on_connected(probe);
+        } else if (now_usec() >= probe->until) {
+                on_time(probe, address, length);
+        }
+}

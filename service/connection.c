@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Whoever needs the connection asks for it on a worker, and the first one who finds none opens it,
+ * under a mutex, while the others wait. So there is one way to connect, at start and after
+ * libvirt's daemon went away, and an operation that comes in at a bad moment waits for the new
+ * connection instead of failing.
+ *
+ * The close callback and the events may come on any thread that happens to read libvirt's socket;
+ * they are posted to the main thread before anybody hears of them. */
+
+#include "connection.h"
+
+#include <errno.h>
+#include <libvirt/virterror.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "error.h"
+
+enum { N_DOMAIN_EVENTS = 3 };
+
+struct Connection {
+        char *uri;
+        WorkerPool *pool;
+        ConnectionHandler handler;
+
+        pthread_mutex_t mutex;
+        virConnectPtr conn; /* or NULL */
+        int event_ids[N_DOMAIN_EVENTS];
+
+        pthread_mutex_t removed_mutex;
+        pthread_cond_t removed;
+        unsigned n_removed; /* device removals seen so far */
+};
+
+/* A domain event on its way to the main thread. */
+typedef struct Change {
+        Connection *connection;
+        char uuid[VIR_UUID_STRING_BUFLEN];
+        bool live;
+} Change;
+
+static void report_opened(void *userdata) {
+        Connection *c = userdata;
+
+        c->handler.opened(c->handler.userdata);
+}
+
+static void report_closed(void *userdata) {
+        Connection *c = userdata;
+
+        c->handler.closed(c->handler.userdata);
+}
+
+static void report_change(void *userdata) {
+        Change *change = userdata;
+        Connection *c = change->connection;
+
+        c->handler.domain_changed(change->uuid, change->live, c->handler.userdata);
+        free(change);
+}
+
+static void domain_changed(Connection *c, virDomainPtr domain, bool live) {
+        Change *change = new0(Change, 1);
+
+        if (!change)
+                return;
+        change->connection = c;
+        change->live = live;
+        if (virDomainGetUUIDString(domain, change->uuid) < 0 ||
+            worker_post(c->pool, report_change, change) < 0)
+                free(change);
+}
+
+static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int detail,
+                        void *userdata) {
+        domain_changed(userdata, domain,
+                       event != VIR_DOMAIN_EVENT_DEFINED && event != VIR_DOMAIN_EVENT_UNDEFINED);
+        return 0;
+}
+
+static void on_device_added(virConnectPtr conn, virDomainPtr domain, const char *alias,
+                            void *userdata) {
+        domain_changed(userdata, domain, true);
+}
+
+static void on_device_removed(virConnectPtr conn, virDomainPtr domain, const char *alias,
+                              void *userdata) {
+        Connection *c = userdata;
+
+        pthread_mutex_lock(&c->removed_mutex);
+        c->n_removed++;
+        pthread_cond_broadcast(&c->removed);
+        pthread_mutex_unlock(&c->removed_mutex);
+        domain_changed(c, domain, true);
+}
+
+static void on_closed(virConnectPtr conn, int reason, void *userdata) {
+        Connection *c = userdata;
+
+        (void) worker_post(c->pool, report_closed, c);
+}
+
+static const struct {
+        int id;
+        virConnectDomainEventGenericCallback callback;
+} domain_events[N_DOMAIN_EVENTS] = {
+        { VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle) },
+        { VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added) },
+        { VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removed) },
+};
+
+/* Each registration holds a reference to the connection, which would outlive us otherwise. */
+static void close_connection(Connection *c) {
+        for (size_t i = 0; i < N_DOMAIN_EVENTS; i++)
+                if (c->event_ids[i] >= 0)
+                        (void) virConnectDomainEventDeregisterAny(c->conn, c->event_ids[i]);
+        (void) virConnectUnregisterCloseCallback(c->conn, on_closed);
+        virConnectClose(c->conn);
+        c->conn = NULL;
+}
+
+static int register_events(Connection *c, sd_bus_error *error) {
+        /* libvirt's test driver has no daemon that could go away, and no close callback. */
+        if (virConnectRegisterCloseCallback(c->conn, on_closed, c, NULL) < 0 &&
+            virGetLastErrorCode() != VIR_ERR_NO_SUPPORT)
+                return error_from_libvirt(error, "watch the connection to libvirt");
+
+        for (size_t i = 0; i < N_DOMAIN_EVENTS; i++) {
+                c->event_ids[i] = virConnectDomainEventRegisterAny(
+                        c->conn, NULL, domain_events[i].id, domain_events[i].callback, c, NULL);
+                if (c->event_ids[i] < 0)
+                        return error_from_libvirt(error, "listen to libvirt's events");
+        }
+        return 0;
+}
+
+static int open_connection(Connection *c, sd_bus_error *error) {
+        int r;
+
+        for (size_t i = 0; i < N_DOMAIN_EVENTS; i++)
+                c->event_ids[i] = -1;
+        c->conn = virConnectOpen(c->uri);
+        if (!c->conn)
+                return error_from_libvirt(error, "connect to libvirt (%s)", c->uri);
+
+        r = register_events(c, error);
+        if (r < 0)
+                close_connection(c);
+        return r;
+}
+
+static int acquire_locked(Connection *c, virConnectPtr *ret, sd_bus_error *error) {
+        int r;
+
+        if (c->conn && virConnectIsAlive(c->conn) != 1)
+                close_connection(c);
+        if (!c->conn) {
+                r = open_connection(c, error);
+                if (r < 0)
+                        return r;
+                (void) worker_post(c->pool, report_opened, c);
+        }
+        virConnectRef(c->conn);
+        *ret = c->conn;
+        return 0;
+}
+
+int connection_acquire(Connection *c, virConnectPtr *ret, sd_bus_error *error) {
+        int r;
+
+        pthread_mutex_lock(&c->mutex);
+        r = acquire_locked(c, ret, error);
+        pthread_mutex_unlock(&c->mutex);
+        return r;
+}
+
+int connection_wait_removed(Connection *c, uint64_t timeout_usec, int (*gone)(void *userdata),
+                            void *userdata) {
+        struct timespec deadline;
+        unsigned seen;
+        int r;
+
+        clock_gettime(CLOCK_MONOTONIC, &deadline);
+        deadline.tv_sec += timeout_usec / 1000000;
+
+        for (;;) {
+                pthread_mutex_lock(&c->removed_mutex);
+                seen = c->n_removed;
+                pthread_mutex_unlock(&c->removed_mutex);
+
+                r = gone(userdata);
+                if (r != 0)
+                        return r;
+
+                pthread_mutex_lock(&c->removed_mutex);
+                while (r == 0 && c->n_removed == seen)
+                        r = pthread_cond_timedwait(&c->removed, &c->removed_mutex, &deadline);
+                pthread_mutex_unlock(&c->removed_mutex);
+                if (r != 0)
+                        return gone(userdata);
+        }
+}
+
+int connection_new(const char *uri, WorkerPool *pool, const ConnectionHandler *handler,
+                   Connection **ret) {
+        _cleanup_(connection_freep) Connection *c = new0(Connection, 1);
+        pthread_condattr_t monotonic;
+
+        if (!c)
+                return -ENOMEM;
+        c->pool = pool;
+        c->handler = *handler;
+        pthread_mutex_init(&c->mutex, NULL);
+        pthread_mutex_init(&c->removed_mutex, NULL);
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_cond_init(&c->removed, &monotonic);
+        pthread_condattr_destroy(&monotonic);
+
+        c->uri = strdup(uri);
+        if (!c->uri)
+                return -ENOMEM;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Connection *connection_free(Connection *c) {
+        if (!c)
+                return NULL;
+        if (c->conn)
+                close_connection(c);
+        pthread_cond_destroy(&c->removed);
+        pthread_mutex_destroy(&c->removed_mutex);
+        pthread_mutex_destroy(&c->mutex);
+        free(c->uri);
+        free(c);
+        return NULL;
+}

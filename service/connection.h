@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The connection to libvirt's session driver: opened when it is first needed, opened again after
+ * libvirt's daemon died or left, and the place where its events come in. */
+
+#include <libvirt/libvirt.h>
+#include <systemd/sd-bus.h>
+
+#include "util.h"
+#include "worker.h"
+
+typedef struct Connection Connection;
+
+/* All are called on the main thread. */
+typedef struct ConnectionHandler {
+        void (*opened)(void *userdata); /* first connection, or a new one: all may have changed */
+        void (*closed)(void *userdata); /* libvirt's daemon is gone */
+        /* Something about this domain, at least what is live of it if `live`. */
+        void (*domain_changed)(const char *uuid, bool live, void *userdata);
+        void *userdata;
+} ConnectionHandler;
+
+/* uri is libvirt's, "qemu:///session". Nothing is opened yet. */
+int connection_new(const char *uri, WorkerPool *pool, const ConnectionHandler *handler,
+                   Connection **ret);
+Connection *connection_free(Connection *c);
+DEFINE_CLEANUP(Connection *, connection_free);
+
+/* A reference to the open connection, to be given back with virConnectClose(3); opens one if there
+ * is none. Blocks: on a worker only. LibvirtFailed when libvirt cannot be reached. */
+int connection_acquire(Connection *c, virConnectPtr *ret, sd_bus_error *error);
+
+static inline void vir_connect_closep(virConnectPtr *conn) {
+        if (*conn)
+                virConnectClose(*conn);
+}
+
+static inline void vir_domain_freep(virDomainPtr *domain) {
+        if (*domain)
+                virDomainFree(*domain);
+}
+
+#define _cleanup_connect_ _cleanup_(vir_connect_closep)
+#define _cleanup_domain_ _cleanup_(vir_domain_freep)
+
+/* Waits until a device of this domain has been removed from the live VM, as the guest agrees to it
+ * (VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, virDomainDetachDeviceFlags(3)), but no longer than
+ * timeout_usec. `gone` asks libvirt whether it has; it is called once at first and then after each
+ * such event. Blocks: on a worker only. Returns 1: gone, 0: time ran out, or gone's error. */
+int connection_wait_removed(Connection *c, uint64_t timeout_usec, int (*gone)(void *userdata),
+                            void *userdata);

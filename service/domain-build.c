@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The domain XML of a new VM, built as a tree so that no value can leave its field, whatever is in
+ * it. What is chosen here is what a desktop user expects of a VM today: virtio for everything that
+ * has a virtio variant, a CPU that has all the host (or TCG) can do, a serial console, the channel
+ * of the guest agent, and a display on a socket of the user's own that virt-viewer and virt-manager
+ * attach to. Everything else (addresses, controllers, MAC, emulator) is left to libvirt, which
+ * knows the host and fills it in when the domain is defined.
+ *
+ * Elements are added one after the other without a check each: the first that fails (for memory)
+ * is remembered, everything after it does nothing, and the end reports it.
+ *
+ * Not done here: a look at the files or at what the host can do; the caller has done that. */
+
+#include <errno.h>
+#include <libxml/chvalid.h>
+#include <libxml/parserInternals.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "domain-build.h"
+#include "domain-xml.h"
+#include "xml.h"
+
+typedef struct Builder {
+        const DomainBuild *b;
+        bool failed;
+} Builder;
+
+/* Appends an element with text (or NULL) and attributes (name, value, …, NULL; an attribute whose
+ * value is NULL ends the list). Returns it, or NULL once the builder has failed. */
+__attribute__((sentinel)) static xmlNode *add(Builder *x, xmlNode *parent, const char *name,
+                                              const char *text, ...) {
+        const char *attribute, *value;
+        xmlNode *node = NULL;
+        va_list ap;
+
+        if (!x->failed)
+                node = xmlNewTextChild(parent, NULL, (const xmlChar *) name,
+                                       (const xmlChar *) text);
+        if (!node) {
+                x->failed = true;
+                return NULL;
+        }
+
+        va_start(ap, text);
+        while ((attribute = va_arg(ap, const char *)) && (value = va_arg(ap, const char *)))
+                if (xml_set_attribute(node, attribute, value) < 0)
+                        x->failed = true;
+        va_end(ap);
+        return node;
+}
+
+static void add_number(Builder *x, xmlNode *parent, const char *name, uint64_t number,
+                       const char *unit) {
+        char text[sizeof("18446744073709551615")];
+
+        snprintf(text, sizeof(text), "%llu", (unsigned long long) number);
+        add(x, parent, name, text, "unit", unit, NULL);
+}
+
+static bool is_x86(const DomainBuild *b) {
+        return streq(b->arch, "x86_64") || streq(b->arch, "i686");
+}
+
+/* Which disk is ours to delete, in a namespace of its own, where libvirt keeps it for us. */
+static void add_metadata(Builder *x, xmlNode *domain) {
+        xmlNode *vm, *storage;
+        xmlNs *ns;
+
+        if (!x->b->disk || !x->b->disk_is_storage)
+                return;
+
+        vm = add(x, add(x, domain, "metadata", NULL, NULL), "vm", NULL, NULL);
+        if (!vm)
+                return;
+        ns = xmlNewNs(vm, (const xmlChar *) DOMAIN_XML_NAMESPACE, (const xmlChar *) "uservm");
+        storage = add(x, vm, "storage", NULL, "path", x->b->disk, NULL);
+        if (!ns || !storage) {
+                x->failed = true;
+                return;
+        }
+        xmlSetNs(vm, ns);
+        xmlSetNs(storage, ns);
+}
+
+static void add_os(Builder *x, xmlNode *domain) {
+        const DomainBuild *b = x->b;
+        xmlNode *os, *type;
+
+        os = add(x, domain, "os", NULL, "firmware", b->uefi ? "efi" : NULL, NULL);
+        type = add(x, os, "type", "hvm", "arch", b->arch, "machine", b->q35 ? "q35" : NULL, NULL);
+        if (!type || !b->kernel)
+                return;
+
+        add(x, os, "kernel", b->kernel, NULL);
+        if (b->initrd)
+                add(x, os, "initrd", b->initrd, NULL);
+        if (b->cmdline)
+                add(x, os, "cmdline", b->cmdline, NULL);
+}
+
+/* The APIC is of x86, and without ACPI its guests neither find their PCI interrupts nor shut down
+ * when asked to; elsewhere ACPI comes with UEFI only. */
+static void add_features(Builder *x, xmlNode *domain) {
+        xmlNode *features;
+
+        if (!is_x86(x->b) && !x->b->uefi)
+                return;
+        features = add(x, domain, "features", NULL, NULL);
+        add(x, features, "acpi", NULL, NULL);
+        if (is_x86(x->b))
+                add(x, features, "apic", NULL, NULL);
+}
+
+static void add_cpu(Builder *x, xmlNode *domain) {
+        if (streq(x->b->type, "kvm"))
+                add(x, domain, "cpu", NULL, "mode", "host-passthrough", NULL);
+        else if (streq(x->b->type, "qemu"))
+                add(x, domain, "cpu", NULL, "mode", "maximum", NULL);
+}
+
+static void add_machine(Builder *x, xmlNode *domain) {
+        const DomainBuild *b = x->b;
+
+        add(x, domain, "name", b->name, NULL);
+        add(x, domain, "uuid", b->uuid, NULL);
+        add_metadata(x, domain);
+        add_number(x, domain, "memory", b->memory / 1024 + (b->memory % 1024 != 0), "KiB");
+        add_number(x, domain, "vcpu", b->vcpus, NULL);
+        add_os(x, domain);
+        add_features(x, domain);
+        add_cpu(x, domain);
+        add(x, domain, "clock", NULL, "offset", "utc", NULL);
+        add(x, domain, "on_poweroff", "destroy", NULL);
+        add(x, domain, "on_reboot", "restart", NULL);
+        add(x, domain, "on_crash", "destroy", NULL);
+}
+
+/* A kernel given directly is booted whatever the devices say. */
+static void add_boot_order(Builder *x, xmlNode *device, const char *order) {
+        if (!x->b->kernel)
+                add(x, device, "boot", NULL, "order", order, NULL);
+}
+
+static void add_disks(Builder *x, xmlNode *devices) {
+        const DomainBuild *b = x->b;
+        xmlNode *disk;
+
+        if (b->disk) {
+                disk = add(x, devices, "disk", NULL, "type", "file", "device", "disk", NULL);
+                add(x, disk, "driver", NULL, "name", "qemu", "type", b->disk_format, "discard",
+                    "unmap", NULL);
+                add(x, disk, "source", NULL, "file", b->disk, NULL);
+                add(x, disk, "target", NULL, "dev", "vda", "bus", "virtio", NULL);
+                add_boot_order(x, disk, "1");
+        }
+        if (b->cdrom) {
+                disk = add(x, devices, "disk", NULL, "type", "file", "device", "cdrom", NULL);
+                add(x, disk, "driver", NULL, "name", "qemu", "type", "raw", NULL);
+                add(x, disk, "source", NULL, "file", b->cdrom, NULL);
+                add(x, disk, "target", NULL, "dev", "sda", "bus", "sata", NULL);
+                add(x, disk, "readonly", NULL, NULL);
+                add_boot_order(x, disk, "2");
+        }
+}
+
+static void add_nic(Builder *x, xmlNode *devices) {
+        xmlNode *nic;
+
+        nic = add(x, devices, "interface", NULL, "type", "user", NULL);
+        add(x, nic, "model", NULL, "type", "virtio", NULL);
+        if (x->b->passt)
+                add(x, nic, "backend", NULL, "type", "passt", NULL);
+}
+
+static void add_console(Builder *x, xmlNode *devices) {
+        xmlNode *channel;
+
+        add(x, devices, "serial", NULL, "type", "pty", NULL);
+        add(x, devices, "console", NULL, "type", "pty", NULL);
+        channel = add(x, devices, "channel", NULL, "type", "unix", NULL);
+        add(x, channel, "target", NULL, "type", "virtio", "name", "org.qemu.guest_agent.0", NULL);
+}
+
+/* The tablet is what keeps the guest's pointer under the viewer's. */
+static void add_display(Builder *x, xmlNode *devices) {
+        xmlNode *graphics, *video;
+
+        add(x, devices, "input", NULL, "type", "tablet", "bus", "virtio", NULL);
+        graphics = add(x, devices, "graphics", NULL, "type", "vnc", NULL);
+        add(x, graphics, "listen", NULL, "type", "socket", NULL);
+        video = add(x, devices, "video", NULL, NULL);
+        add(x, video, "model", NULL, "type", "virtio", NULL);
+}
+
+static void add_devices(Builder *x, xmlNode *domain) {
+        xmlNode *devices, *rng;
+
+        devices = add(x, domain, "devices", NULL, NULL);
+        add_disks(x, devices);
+        add_nic(x, devices);
+        add_console(x, devices);
+        add_display(x, devices);
+        add(x, devices, "memballoon", NULL, "model", "virtio", NULL);
+        rng = add(x, devices, "rng", NULL, "model", "virtio", NULL);
+        add(x, rng, "backend", "/dev/urandom", "model", "random", NULL);
+}
+
+/* Whether XML can carry the value: it has no way to write most control characters. */
+static bool is_xml_text(const char *s) {
+        if (!s)
+                return true;
+
+        while (*s) {
+                int length, c;
+
+                length = (int) strnlen(s, 4);
+                c = xmlGetUTF8Char((const unsigned char *) s, &length);
+                if (c < 0 || !IS_CHAR(c))
+                        return false;
+                s += length;
+        }
+        return true;
+}
+
+static bool settings_are_valid(const DomainBuild *b) {
+        const char *values[] = { b->name,        b->uuid,  b->type,   b->arch,   b->disk,
+                                 b->disk_format, b->cdrom, b->kernel, b->initrd, b->cmdline };
+
+        if (b->forwards && b->forwards->n > 0 && !b->passt)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(values); i++)
+                if (!is_xml_text(values[i]))
+                        return false;
+        return true;
+}
+
+static int build(const DomainBuild *b, char **ret_xml) {
+        Builder x = { .b = b };
+        _cleanup_xml_doc_ xmlDoc *doc = xmlNewDoc((const xmlChar *) "1.0");
+        xmlNode *domain;
+        int r;
+
+        if (!doc)
+                return -ENOMEM;
+        domain = xmlNewDocNode(doc, NULL, (const xmlChar *) "domain", NULL);
+        if (!domain)
+                return -ENOMEM;
+        xmlDocSetRootElement(doc, domain);
+        r = xml_set_attribute(domain, "type", b->type);
+        if (r < 0)
+                return r;
+
+        add_machine(&x, domain);
+        add_devices(&x, domain);
+        if (x.failed)
+                return -ENOMEM;
+        return xml_print(domain, /* indent= */ true, ret_xml);
+}
+
+int domain_build(const DomainBuild *b, char **ret_xml) {
+        _cleanup_free_ char *xml = NULL;
+        int r;
+
+        if (!settings_are_valid(b))
+                return -EINVAL;
+
+        r = build(b, &xml);
+        if (r < 0)
+                return r;
+
+        for (size_t i = 0; b->forwards && i < b->forwards->n; i++) {
+                char *longer;
+
+                r = domain_xml_add_forward(xml, &b->forwards->items[i], &longer);
+                if (r < 0)
+                        return r;
+                free(xml);
+                xml = longer;
+        }
+
+        *ret_xml = TAKE_PTR(xml);
+        return 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The domain XML of a new VM, from the settings of CreateVM: a plain libvirt domain, q35 and virtio
+ * throughout, that every other tool can read and start. Text out, no I/O. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "forward.h"
+
+typedef struct DomainBuild {
+        const char *name;
+        const char *uuid;
+        const char *type; /* "kvm", "qemu", or "test" */
+        const char *arch; /* "x86_64" */
+        bool q35;         /* machine type q35, else libvirt's default */
+        uint64_t memory;  /* bytes; rounded up to KiB */
+        unsigned vcpus;
+        bool uefi;               /* <os firmware='efi'>: libvirt selects the image */
+        const char *disk;        /* absolute path or NULL */
+        const char *disk_format; /* "qcow2" or "raw": never probed by QEMU */
+        bool disk_is_storage;    /* uservm made the disk: noted in <metadata> */
+        const char *cdrom;  /* absolute path of an ISO image or NULL; boots before the disk only
+                             * while the disk is empty: disk first, cdrom second */
+        const char *kernel; /* direct boot, or NULL */
+        const char *initrd;
+        const char *cmdline;
+        bool passt;                  /* NIC with passt; false: QEMU's own user networking */
+        const ForwardList *forwards; /* needs passt if not empty */
+} DomainBuild;
+
+/* Returns 0; -EINVAL: forwards without passt, a forward with host port 0, or a value with a control
+ * character or a byte that is not UTF-8, which XML cannot carry; -EEXIST: two forwards with one
+ * host side; -ENOMEM. */
+int domain_build(const DomainBuild *b, char **ret_xml);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* libvirt domain XML, read and edited with libxml2: text in, text out, no I/O. The format is
+ * libvirt's (https://libvirt.org/formatdomain.html); whatever this module does not know about is
+ * carried over untouched. Building the XML of a new VM is domain-build's job. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "forward.h"
+
+/* The namespace of what uservm notes in <metadata>: <uservm:vm><uservm:storage path=…/></…>. */
+#define DOMAIN_XML_NAMESPACE "urn:org.uservm1"
+
+/* A NIC with user-mode networking: type 'user', or type 'vhostuser' with libvirt's own passt
+ * backend. Other NICs are not listed. */
+typedef struct DomainNic {
+        char *mac;            /* lower case, as libvirt prints it */
+        bool passt;           /* <backend type='passt'/>; false: QEMU's own user networking */
+        ForwardList forwards; /* its <portForward> elements, one entry a <range> that is not an
+                               * exclusion; exclusions of the same rule that fall into the range are
+                               * its .exclude. A rule without such a range forwards all ports:
+                               * 1-65535. What libvirt may know and this module does not
+                               * (another protocol) is not listed. */
+} DomainNic;
+
+typedef struct DomainInfo {
+        char *name;
+        char uuid[37];   /* lower case with dashes */
+        uint64_t memory; /* <memory>, in bytes */
+        unsigned vcpus;  /* <vcpu>: the 'current' attribute if there is one, else the maximum */
+        DomainNic *nics;
+        size_t n_nics;
+        char **storage; /* files uservm created for this VM (metadata), NULL-terminated */
+} DomainInfo;
+
+/* Reads what uservm needs to know of a domain. Returns 0; -EBADMSG: not a domain that libvirt would
+ * write; -ENOMEM. */
+int domain_info_parse(const char *xml, DomainInfo **ret);
+DomainInfo *domain_info_free(DomainInfo *info);
+DEFINE_CLEANUP(DomainInfo *, domain_info_free);
+
+/* Adds a <portForward> to the first passt NIC, or, if there is none, to the first NIC of type
+ * 'user', which is turned to passt by this (<backend type='passt'/>). Host port 0 is not allowed
+ * here. Returns 0; -EINVAL: host port 0; -ENODEV: no user-mode NIC; -EEXIST: a rule has the same
+ * host side; -EBADMSG; -ENOMEM. */
+int domain_xml_add_forward(const char *xml, const Forward *f, char **ret_xml);
+
+/* Takes out the <range> with this host side, on whichever NIC, and its <portForward> when no range
+ * that forwards something is left in it (exclusions alone would mean "all other ports"). If no rule
+ * has the interface of f, the only one on another interface is meant, as a spec cannot name it.
+ * Returns 0; -ENOENT: no such rule; -ENOTUNIQ: several rules differ only in their interface;
+ * -EBADMSG; -ENOMEM. */
+int domain_xml_remove_forward(const char *xml, const Forward *f, char **ret_xml);
+
+/* The device XML for re-plugging the NIC with this MAC: *ret_detach is its element as it is in the
+ * live XML; *ret_attach the same NIC (MAC, PCI address, model, MTU, link, boot order …) without
+ * what libvirt assigns anew (<target>, <alias>), with the backend and the <portForward> elements of
+ * the stored XML. Returns 0; -ENODEV: not in both; -EBADMSG; -ENOMEM. */
+int domain_xml_replug(const char *live_xml, const char *stored_xml, const char *mac,
+                      char **ret_detach, char **ret_attach);
+
+/* Host capabilities (virConnectGetCapabilities(3)): the virtualization types offered for hvm guests
+ * of the host's own architecture ("kvm", "qemu", or "test" with libvirt's test driver), and
+ * whether the machine type q35 is. *ret_arch is that architecture.
+ * If no hvm guest has the host's architecture, the first hvm guest is taken.
+ * Returns 0; -EBADMSG; -ENOMEM; -ENODEV: no hvm guest at all. */
+int capabilities_parse(const char *xml, char **ret_arch, char ***ret_types, bool *ret_q35);

@@ -1,0 +1,42 @@
+# uservmd. All but main.c is a library, so that the unit tests link what they test.
+
+noinst_LIBRARIES += service/libservice.a
+service_libservice_a_SOURCES = \
+	service/autostart.c service/autostart.h \
+	service/connection.c service/connection.h \
+	service/create.c service/create.h \
+	service/disk.c service/disk.h \
+	service/domain-build.c service/domain-build.h \
+	service/domain-forward.c service/domain-forward.h \
+	service/domain-live.c service/domain-live.h \
+	service/domain-xml.c service/domain-xml.h \
+	service/error.c service/error.h \
+	service/forward.c service/forward.h \
+	service/host.c service/host.h \
+	service/host-port.c service/host-port.h \
+	service/libvirt-event.c service/libvirt-event.h \
+	service/log.h \
+	service/manager.c service/manager.h \
+	service/manager-bus.c service/manager-bus.h \
+	service/memory.c service/memory.h \
+	service/network-watch.c service/network-watch.h \
+	service/nic-plug.c service/nic-plug.h \
+	service/operation.c service/operation.h \
+	service/passt.c service/passt.h \
+	service/passt-forward.c \
+	service/port-check.c service/port-check.h \
+	service/process.c service/process.h \
+	service/settings.c service/settings.h \
+	service/util.h \
+	service/vm.c service/vm.h \
+	service/vm-bus.c service/vm-bus.h \
+	service/vm-forward.c service/vm-forward.h \
+	service/vm-lifecycle.c service/vm-lifecycle.h \
+	service/vm-network.c service/vm-network.h \
+	service/vm-snapshot.c service/vm-snapshot.h \
+	service/worker.c service/worker.h \
+	service/xml.c service/xml.h
+
+libexec_PROGRAMS += uservmd
+uservmd_SOURCES = service/main.c
+uservmd_LDADD = service/libservice.a $(LIBS_SERVICE)

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* After each operation the worker reads the VM anew, whether it went well or not, and the main
+ * thread takes that over before it replies. So a client that starts a VM and then reads State sees
+ * "running", and nothing has to be guessed from what libvirt was asked to do. libvirt's own events
+ * bring the same reading (an operation without a run part), in the same queue: an older reading can
+ * never overwrite a newer one. */
+
+#include "operation.h"
+
+#include <errno.h>
+#include <libvirt/virterror.h>
+
+#include "connection.h"
+#include "error.h"
+#include "log.h"
+#include "manager.h"
+#include "network-watch.h"
+#include "worker.h"
+
+static void operation_begin(VM *vm);
+
+/* Reads the VM and does nothing else. */
+static const OperationType refresh_type = { .verb = "read", .transition = VM_STATE_NONE };
+
+static Operation *operation_free(Operation *o) {
+        if (!o)
+                return NULL;
+        if (o->type->free_data)
+                o->type->free_data(o->data);
+        sd_bus_message_unref(o->message);
+        sd_bus_error_free(&o->error);
+        vm_snapshot_free(o->snapshot);
+        free(o->name);
+        vm_unref(o->vm);
+        free(o);
+        return NULL;
+}
+
+static int run_on_domain(Operation *o, virConnectPtr conn) {
+        _cleanup_domain_ virDomainPtr domain = NULL;
+
+        if (!o->type->run)
+                return 0;
+        if (!o->type->creates) {
+                domain = virDomainLookupByUUIDString(conn, o->vm->uuid);
+                if (!domain)
+                        return error_from_libvirt(&o->error, "%s VM '%s'", o->type->verb, o->name);
+        }
+        return o->type->run(o, conn, domain, &o->error);
+}
+
+/* What others did to the live VM, libvirt tells. */
+static bool is_live_known(const Operation *o) {
+        return o->type != &refresh_type && o->vm->n_live_changes == o->n_live_changes;
+}
+
+static void read_result(Operation *o, virConnectPtr conn) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        o->n_changes = o->vm->n_changes;
+        r = vm_snapshot_read(conn, o->vm->uuid, &o->vm->network, is_live_known(o), &o->snapshot,
+                             &error);
+        if (r == -ENOENT)
+                o->vanished = true;
+        else if (r < 0)
+                log_warning("VM %s: %s", o->name ?: o->vm->uuid, error.message ?: strerror(-r));
+}
+
+static void operation_run(void *userdata) {
+        Operation *o = userdata;
+        _cleanup_connect_ virConnectPtr conn = NULL;
+        int r;
+
+        r = connection_acquire(o->vm->manager->connection, &conn, &o->error);
+        if (r < 0)
+                return;
+        r = run_on_domain(o, conn);
+        if (r < 0 && !sd_bus_error_is_set(&o->error))
+                sd_bus_error_set_errno(&o->error, r);
+        read_result(o, conn);
+}
+
+static void send_reply(Operation *o) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        if (!o->message)
+                return;
+        if (sd_bus_error_is_set(&o->error)) {
+                error_make_utf8(&o->error);
+                (void) sd_bus_reply_method_error(o->message, &o->error);
+                return;
+        }
+
+        r = sd_bus_message_new_method_return(o->message, &reply);
+        if (r >= 0 && o->type->reply)
+                r = o->type->reply(o, reply);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(o->message, r, NULL);
+        else
+                (void) sd_bus_send(NULL, reply, NULL);
+}
+
+/* Of what nobody asked for, only failures: what it did, if anything, it logs itself. */
+static void log_result(const Operation *o) {
+        if (sd_bus_error_is_set(&o->error))
+                log_warning("%s VM '%s': %s", o->type->verb, o->name, o->error.message);
+        else if (o->message)
+                log_info("%s VM '%s': done", o->type->verb, o->name);
+}
+
+static void operation_finish(Operation *o) {
+        VM *vm = o->vm;
+
+        forward_list_done(&vm->reserved);
+        log_result(o);
+        if (o->snapshot) {
+                vm->n_changes_read = o->n_changes;
+                vm_update(vm, TAKE_PTR(o->snapshot));
+        } else if (o->vanished)
+                vm_vanish(vm);
+        else
+                vm_set_transition(vm, VM_STATE_NONE);
+        network_watch_update(vm);
+        send_reply(o);
+}
+
+static void operation_done(void *userdata) {
+        Operation *o = userdata;
+        _cleanup_(vm_unrefp) VM *vm = vm_ref(o->vm);
+
+        operation_finish(o);
+        vm->operations = o->next;
+        operation_free(o);
+        operation_begin(vm);
+}
+
+static int operation_prepare(Operation *o) {
+        int r;
+
+        o->name = strdup(o->vm->name ?: o->vm->uuid);
+        if (!o->name)
+                return -ENOMEM;
+        o->n_live_changes = o->vm->n_live_changes;
+        if (o->type == &refresh_type)
+                o->vm->refresh_waiting = false;
+        else if (!o->vm->snapshot && !o->type->creates)
+                return sd_bus_error_setf(&o->error, USERVM_ERROR_NO_SUCH_VM,
+                                         "VM '%s' has just been deleted", o->name);
+        if (o->type->prepare) {
+                r = o->type->prepare(o, &o->error);
+                if (r < 0)
+                        return r;
+        }
+        if (o->type->transition != VM_STATE_NONE)
+                vm_set_transition(o->vm, o->type->transition);
+        return worker_submit(o->vm->manager->workers, operation_run, operation_done, o);
+}
+
+/* A refresh is for nothing when the VM has been read since the change that it is for. */
+static bool is_needless(const Operation *o) {
+        return o->type == &refresh_type && o->vm->snapshot &&
+               o->vm->n_changes_read == o->vm->n_changes;
+}
+
+/* Starts the first operation of the VM's queue; one that is refused ends at once. */
+static void operation_begin(VM *vm) {
+        Operation *o;
+        int r;
+
+        while ((o = vm->operations)) {
+                if (is_needless(o)) {
+                        vm->refresh_waiting = false;
+                        vm->operations = o->next;
+                        operation_free(o);
+                        continue;
+                }
+                r = operation_prepare(o);
+                if (r >= 0)
+                        return;
+                if (!sd_bus_error_is_set(&o->error))
+                        sd_bus_error_set_errno(&o->error, r);
+                operation_finish(o);
+                vm->operations = o->next;
+                operation_free(o);
+        }
+        manager_vm_idle(vm->manager, vm);
+}
+
+int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_message *message) {
+        Operation *o = new0(Operation, 1), **last;
+
+        if (!o) {
+                if (type->free_data)
+                        type->free_data(data);
+                return -ENOMEM;
+        }
+        *o = (Operation){
+                .type = type, .vm = vm_ref(vm), .message = sd_bus_message_ref(message), .data = data
+        };
+
+        for (last = &vm->operations; *last; last = &(*last)->next)
+                ;
+        *last = o;
+        if (vm->operations == o)
+                operation_begin(vm);
+        return 1;
+}
+
+int vm_refresh(VM *vm, bool live) {
+        vm->n_changes++;
+        if (live)
+                vm->n_live_changes++;
+        if (vm->refresh_waiting)
+                return 0;
+        vm->refresh_waiting = true;
+        return operation_submit(vm, &refresh_type, NULL, NULL);
+}

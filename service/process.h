@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The one way to run a child process and wait for it. Blocks: call it on a worker. No shell is
+ * involved; the program is looked up in $PATH. */
+
+#include <stddef.h>
+
+/* Runs argv[0] with standard input from /dev/null, C locale (LC_ALL=C), no inherited file
+ * descriptor but 0, 1, 2, default signal dispositions and an empty signal mask.
+ * *ret_output and *ret_error (each may be NULL: discarded) are what it wrote to standard output and
+ * standard error, always valid strings on success; at most 1 MiB of each is kept, the rest read and
+ * dropped.
+ * Waits for the program's own end only, not for what it leaves in the background.
+ * Returns the exit status (0 to 255; 128 + N if signal N ended it), or a negative errno when it
+ * could not be run. -ENOENT: no such program in $PATH (-EACCES if a folder there cannot be
+ * searched, see execvp(3)). */
+int process_run(const char *const argv[], char **ret_output, char **ret_error);

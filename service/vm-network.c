@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The stored definition stays plain libvirt; what is started is the live XML derived from it, in
+ * which passt NICs are vhost-user NICs connected to passts of ours (domain-live.h). Those have to
+ * listen before QEMU starts. They end by themselves when QEMU goes (--one-off), except after a
+ * save, when passt takes itself for migrated away, so a VM that has stopped has its passts ended
+ * all the same.
+ *
+ * Nothing is written down: which passt belongs to which VM follows from the paths in the live XML,
+ * and which forwards it has from passt itself. So there is nothing that could be lost when uservmd
+ * ends, or wrong when it comes back. */
+
+#include "vm-network.h"
+
+#include <errno.h>
+#include <libvirt/virterror.h>
+#include <poll.h>
+
+#include "domain-live.h"
+#include "error.h"
+#include "log.h"
+#include "port-check.h"
+
+static void network_nic_done(NetworkNic *nic) {
+        free(nic->mac);
+        passt_paths_done(&nic->paths);
+        closep(&nic->pidfd);
+        forward_list_done(&nic->forwards);
+}
+
+VMNetwork *vm_network_free(VMNetwork *n) {
+        if (!n)
+                return NULL;
+        for (size_t i = 0; i < n->n; i++)
+                network_nic_done(&n->nics[i]);
+        free(n->nics);
+        free(n);
+        return NULL;
+}
+
+VMNetwork *vm_network_stop(VMNetwork *n) {
+        for (size_t i = 0; n && i < n->n; i++)
+                passt_stop(&n->nics[i].paths);
+        return vm_network_free(n);
+}
+
+static int add_nic(VMNetwork *n, const char *uuid, const char *mac) {
+        NetworkNic *nics = reallocarray(n->nics, n->n + 1, sizeof(NetworkNic)), *nic;
+        int r;
+
+        if (!nics)
+                return -ENOMEM;
+        n->nics = nics;
+        nic = &nics[n->n];
+        *nic = (NetworkNic){ .pidfd = -EBADF };
+        r = passt_paths(uuid, mac, &nic->paths);
+        if (r < 0)
+                return r;
+        nic->mac = strdup(mac);
+        if (!nic->mac) {
+                passt_paths_done(&nic->paths);
+                return -ENOMEM;
+        }
+        n->n++;
+        return 0;
+}
+
+NetworkNic *vm_network_find_nic(VMNetwork *n, const char *mac) {
+        for (size_t i = 0; n && i < n->n; i++)
+                if (streq(n->nics[i].mac, mac))
+                        return &n->nics[i];
+        return NULL;
+}
+
+NetworkNic *vm_network_find_forward(VMNetwork *n, const Forward *f) {
+        for (size_t i = 0; n && i < n->n; i++)
+                if (forward_list_find_host_side(&n->nics[i].forwards, f))
+                        return &n->nics[i];
+        return NULL;
+}
+
+/* Starting passt */
+
+static int start_passt(NetworkNic *nic, const LiveNic *live, const ForwardList *forwards,
+                       sd_bus_error *error) {
+        const PasstConfig config = {
+                .hostname = live->hostname,
+                .mtu = live->mtu,
+                .addresses = live->addresses,
+                .interface = live->interface,
+                .log_file = live->log_file,
+                .forwards = forwards,
+        };
+        int r;
+
+        r = passt_start(&nic->paths, &config, &nic->pid, error);
+        if (r < 0)
+                return r;
+        r = passt_find(&nic->paths, &nic->pidfd, &nic->pid);
+        if (r == -ESRCH)
+                return sd_bus_error_set(error, USERVM_ERROR_PASST_FAILED,
+                                        "passt ended right after its start");
+        return r;
+}
+
+static int start_nic(VMNetwork *n, const char *uuid, const LiveNic *live, sd_bus_error *error) {
+        NetworkNic *nic;
+        int r;
+
+        r = add_nic(n, uuid, live->mac);
+        if (r < 0)
+                return error_from_errno(error, -r, "prepare the sockets of passt");
+        nic = &n->nics[n->n - 1];
+        r = start_passt(nic, live, &live->forwards, error);
+        if (r < 0)
+                return r;
+        return forward_list_copy(&live->forwards, &nic->forwards);
+}
+
+/* Of all NICs or, if macs is not NULL, of those in it. */
+static int start_nics(const char *uuid, const LiveNics *live, char **macs, VMNetwork **ret,
+                      sd_bus_error *error) {
+        VMNetwork *n = new0(VMNetwork, 1);
+        int r;
+
+        if (!n)
+                return -ENOMEM;
+        for (size_t i = 0; i < live->n; i++) {
+                if (macs && !strv_contains(macs, live->items[i].mac))
+                        continue;
+                r = start_nic(n, uuid, &live->items[i], error);
+                if (r < 0) {
+                        vm_network_stop(n);
+                        return r;
+                }
+        }
+        *ret = n;
+        return 0;
+}
+
+/* Starting the domain */
+
+static char *socket_for(const char *mac, void *userdata) {
+        const char *uuid = userdata;
+        PasstPaths paths;
+        char *socket;
+
+        if (passt_paths(uuid, mac, &paths) < 0)
+                return NULL;
+        socket = TAKE_PTR(paths.socket);
+        passt_paths_done(&paths);
+        return socket;
+}
+
+static int create_live(virConnectPtr conn, virDomainPtr domain, const char *live_xml,
+                       sd_bus_error *error) {
+        const char *name = virDomainGetName(domain);
+        virDomainPtr started = virDomainCreateXML(conn, live_xml, 0);
+
+        if (!started)
+                return error_from_libvirt(error, "start VM '%s'", name);
+        virDomainFree(started);
+        return 0;
+}
+
+/* The MACs of the NICs in a live or saved XML that are connected to a passt of ours. */
+static int read_our_macs(const char *xml, char ***ret) {
+        _cleanup_(strv_freep) char **macs = NULL, **sockets = NULL;
+        size_t n = 0;
+        int r;
+
+        r = domain_live_sockets(xml, &macs, &sockets);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; macs[i]; i++) {
+                char *mac = TAKE_PTR(macs[i]);
+
+                if (passt_owns_socket(sockets[i]) > 0)
+                        macs[n++] = mac;
+                else
+                        free(mac);
+        }
+        *ret = TAKE_PTR(macs);
+        return 0;
+}
+
+static int read_saved_macs(virDomainPtr domain, char ***ret, sd_bus_error *error) {
+        const char *name = virDomainGetName(domain);
+        _cleanup_free_ char *xml = NULL;
+        int r;
+
+        xml = virDomainManagedSaveGetXMLDesc(domain, 0);
+        if (!xml)
+                return error_from_libvirt(error, "read how VM '%s' was saved", name);
+        r = read_our_macs(xml, ret);
+        if (r < 0)
+                return error_from_errno(error, -r, "understand how VM '%s' was saved", name);
+        return 0;
+}
+
+/* From its saved image, whose XML is the live one that it was saved with: passts have to be there
+ * again at the same paths. */
+static int resume_saved(virDomainPtr domain, const char *uuid, const LiveNics *live,
+                        VMNetwork **ret, sd_bus_error *error) {
+        const char *name = virDomainGetName(domain);
+        _cleanup_(strv_freep) char **macs = NULL;
+        VMNetwork *n = NULL;
+        int r;
+
+        r = read_saved_macs(domain, &macs, error);
+        if (r < 0)
+                return r;
+        if (macs[0]) {
+                r = start_nics(uuid, live, macs, &n, error);
+                if (r < 0)
+                        return r;
+        }
+        if (virDomainCreate(domain) < 0) {
+                r = error_from_libvirt(error, "resume VM '%s' from its saved state", name);
+                vm_network_stop(n);
+                return r;
+        }
+        *ret = n;
+        return 0;
+}
+
+static int start_native(virDomainPtr domain, sd_bus_error *error) {
+        const char *name = virDomainGetName(domain);
+        if (virDomainCreate(domain) < 0)
+                return error_from_libvirt(error, "start VM '%s'", name);
+        return 0;
+}
+
+static int start_managed(virConnectPtr conn, virDomainPtr domain, char *uuid,
+                         const char *stored_xml, const LiveNics *live, VMNetwork **ret,
+                         sd_bus_error *error) {
+        const char *name = virDomainGetName(domain);
+        _cleanup_(passt_paths_done) PasstPaths paths = {};
+        _cleanup_free_ char *live_xml = NULL;
+        VMNetwork *n;
+        int r;
+
+        r = passt_paths(uuid, live->items[0].mac, &paths);
+        if (r < 0)
+                return error_from_errno(error, -r,
+                                        "find a place for the sockets of passt below "
+                                        "XDG_RUNTIME_DIR");
+        r = domain_live_derive(stored_xml, socket_for, uuid, &live_xml);
+        if (r == -EOPNOTSUPP) {
+                log_warning("VM '%s' has memory that cannot be shared with passt; its network is "
+                            "native",
+                            name);
+                return start_native(domain, error);
+        }
+        if (r < 0)
+                return error_from_errno(error, -r, "derive the live definition of VM '%s'", name);
+
+        r = start_nics(uuid, live, NULL, &n, error);
+        if (r < 0)
+                return r;
+        r = create_live(conn, domain, live_xml, error);
+        if (r < 0) {
+                vm_network_stop(n);
+                return r;
+        }
+        *ret = n;
+        return 0;
+}
+
+int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool managed, VMNetwork **ret,
+                            sd_bus_error *error) {
+        const char *name = virDomainGetName(domain);
+        char uuid[VIR_UUID_STRING_BUFLEN];
+        _cleanup_free_ char *stored_xml = NULL;
+        LiveNics live = {};
+        int r, saved;
+
+        *ret = NULL;
+        if (!managed)
+                return start_native(domain, error);
+
+        saved = virDomainHasManagedSaveImage(domain, 0);
+        stored_xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+        if (saved < 0 || !stored_xml || virDomainGetUUIDString(domain, uuid) < 0)
+                return error_from_libvirt(error, "read the definition of VM '%s'", name);
+        r = domain_live_nics(stored_xml, &live);
+        if (r < 0)
+                return error_from_errno(error, -r, "understand the definition of VM '%s'", name);
+
+        if (saved > 0)
+                r = resume_saved(domain, uuid, &live, ret, error);
+        else if (live.n > 0)
+                r = start_managed(conn, domain, uuid, stored_xml, &live, ret, error);
+        else
+                r = start_native(domain, error);
+        domain_live_nics_done(&live);
+        return r;
+}
+
+/* Finding and reviving */
+
+static const LiveNic *find_live_nic(const LiveNics *live, const char *mac) {
+        for (size_t i = 0; i < live->n; i++)
+                if (streq(live->items[i].mac, mac))
+                        return &live->items[i];
+        return NULL;
+}
+
+/* What passt has in its table, in the user's terms: a stored forward with exclusions is several
+ * rules there. What is stored and not live was being added when uservmd ended; if it cannot be made
+ * live, it stays pending. What is left in the end is for this run only. */
+static int adopt_forwards(NetworkNic *nic, const ForwardList *stored, sd_bus_error *error) {
+        _cleanup_forward_list_ ForwardList table = {};
+        int r;
+
+        r = passt_list_forwards(&nic->paths, &table, error);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < stored->n; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error reason = SD_BUS_ERROR_NULL;
+
+                if (passt_table_take(&table, &stored->items[i])) {
+                        r = forward_list_append(&nic->forwards, &stored->items[i]);
+                        if (r < 0)
+                                return r;
+                } else if (vm_network_add_forward(nic, &stored->items[i], &reason) < 0)
+                        log_warning("%s", reason.message ?: "A forward could not be made live");
+        }
+        for (size_t i = 0; i < table.n; i++) {
+                r = forward_list_append(&nic->forwards, &table.items[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* A VM is not to be missing because its passt does not answer. */
+static int set_unknown(NetworkNic *nic, const ForwardList *stored, const char *reason) {
+        int r;
+
+        forward_list_done(&nic->forwards);
+        r = forward_list_copy(stored, &nic->forwards);
+        for (size_t i = 0; i < nic->forwards.n && r >= 0; i++) {
+                nic->forwards.items[i].state = FORWARD_FAILED;
+                nic->forwards.items[i].error = strdup(reason ?: "passt does not answer");
+                if (!nic->forwards.items[i].error)
+                        r = -ENOMEM;
+        }
+        return r;
+}
+
+/* One that is gone is to have what is stored again. */
+static int adopt_nic(VMNetwork *n, const char *uuid, const char *mac, const LiveNics *stored) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const LiveNic *live = find_live_nic(stored, mac);
+        const ForwardList none = {};
+        NetworkNic *nic;
+        int r;
+
+        r = add_nic(n, uuid, mac);
+        if (r < 0)
+                return r;
+        nic = &n->nics[n->n - 1];
+        r = passt_find(&nic->paths, &nic->pidfd, &nic->pid);
+        if (r == -ESRCH)
+                return live ? forward_list_copy(&live->forwards, &nic->forwards) : 0;
+        if (r < 0)
+                return r;
+        r = adopt_forwards(nic, live ? &live->forwards : &none, &error);
+        if (r < 0) {
+                log_warning("%s", error.message ?: strerror(-r));
+                return set_unknown(nic, live ? &live->forwards : &none, error.message);
+        }
+        return 0;
+}
+
+static void remove_unplugged(VMNetwork *n, char **macs) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < n->n; i++)
+                if (strv_contains(macs, n->nics[i].mac))
+                        n->nics[kept++] = n->nics[i];
+                else {
+                        passt_stop(&n->nics[i].paths);
+                        network_nic_done(&n->nics[i]);
+                }
+        n->n = kept;
+}
+
+static int reconcile(VMNetwork *n, const char *uuid, char **macs, const LiveNics *stored) {
+        remove_unplugged(n, macs);
+        for (char **mac = macs; *mac; mac++) {
+                int r;
+
+                if (vm_network_find_nic(n, *mac))
+                        continue;
+                r = adopt_nic(n, uuid, *mac, stored);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int vm_network_reconcile(VMNetwork **network, const char *uuid, const char *live_xml,
+                         const char *stored_xml) {
+        _cleanup_(strv_freep) char **macs = NULL;
+        LiveNics stored = {};
+        int r;
+
+        r = read_our_macs(live_xml, &macs);
+        if (r < 0)
+                return r;
+        if (!macs[0]) {
+                *network = vm_network_stop(*network);
+                return 0;
+        }
+        if (!*network) {
+                *network = new0(VMNetwork, 1);
+                if (!*network)
+                        return -ENOMEM;
+        }
+        r = domain_live_nics(stored_xml, &stored);
+        if (r < 0)
+                return r;
+        r = reconcile(*network, uuid, macs, &stored);
+        domain_live_nics_done(&stored);
+        return r;
+}
+
+/* Takes out of `wanted` what cannot be bound, and notes why. */
+static int split_forwards(ForwardList *all, ForwardList *wanted) {
+        for (size_t i = 0; i < all->n; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+                Forward *f = &all->items[i];
+                int r;
+
+                free(f->error);
+                f->error = NULL;
+                f->state = FORWARD_ACTIVE;
+                if (port_check_host(f, NULL, &error) < 0) {
+                        f->state = FORWARD_FAILED;
+                        f->error = strdup(error.message ?: "the host port cannot be bound");
+                        continue;
+                }
+                r = forward_list_append(wanted, f);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int revive_nic(NetworkNic *nic, const LiveNic *live, sd_bus_error *error) {
+        _cleanup_forward_list_ ForwardList wanted = {};
+        int r;
+
+        log_warning("passt of NIC %s has ended; starting it anew", nic->mac);
+        closep(&nic->pidfd);
+        nic->pidfd = -EBADF;
+        r = split_forwards(&nic->forwards, &wanted);
+        if (r < 0)
+                return r;
+        return start_passt(nic, live, &wanted, error);
+}
+
+static bool nic_is_alive(NetworkNic *nic) {
+        struct pollfd p = { .fd = nic->pidfd, .events = POLLIN };
+
+        return nic->pidfd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error) {
+        LiveNics live = {};
+        int r;
+
+        r = domain_live_nics(stored_xml, &live);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n->n && r >= 0; i++) {
+                /* One that is no longer in the stored definition is still the running VM's. */
+                const LiveNic unknown = { .mac = n->nics[i].mac };
+                const LiveNic *found = find_live_nic(&live, n->nics[i].mac) ?: &unknown;
+
+                if (!nic_is_alive(&n->nics[i]))
+                        r = revive_nic(&n->nics[i], found, error);
+        }
+        domain_live_nics_done(&live);
+        return r;
+}
+
+/* Changing */
+
+int vm_network_add_forward(NetworkNic *nic, const Forward *f, sd_bus_error *error) {
+        Forward *failed = forward_list_find_host_side(&nic->forwards, f);
+        int r;
+
+        r = passt_add_forward(&nic->paths, f, error);
+        if (r < 0)
+                return r;
+        /* It may be one that could not be bound again when passt was revived. */
+        if (failed)
+                forward_list_remove(&nic->forwards, failed - nic->forwards.items);
+        r = forward_list_append(&nic->forwards, f);
+        if (r < 0)
+                (void) passt_remove_forward(&nic->paths, f, NULL);
+        return r;
+}
+
+int vm_network_remove_forward(NetworkNic *nic, const Forward *f, sd_bus_error *error) {
+        Forward *found = forward_list_find_host_side(&nic->forwards, f);
+        int r;
+
+        if (!found)
+                return -ENOENT;
+        /* One that could not be bound again is not in passt's table. */
+        r = found->state == FORWARD_FAILED ? 0 : passt_remove_forward(&nic->paths, found, error);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        forward_list_remove(&nic->forwards, found - nic->forwards.items);
+        return 0;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The managed networking of one running VM: a passt of ours for each of its passt NICs. Belongs to
+ * the operation that runs on the VM, and is used on its worker: operations on one VM never run side
+ * by side, so there is no lock. The main thread reads it between operations only. */
+
+#include <libvirt/libvirt.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+#include "forward.h"
+#include "passt.h"
+
+typedef struct NetworkNic {
+        char *mac;
+        PasstPaths paths;
+        pid_t pid;
+        int pidfd;            /* of the passt; negative: there is none, it has died */
+        ForwardList forwards; /* passt's table; of one that has died, what it is to have again. One
+                               * that could not be bound again is FORWARD_FAILED and says why. */
+} NetworkNic;
+
+typedef struct VMNetwork {
+        NetworkNic *nics;
+        size_t n;
+} VMNetwork;
+
+VMNetwork *vm_network_free(VMNetwork *n); /* the passts live on */
+DEFINE_CLEANUP(VMNetwork *, vm_network_free);
+
+/* Starts a domain that is defined and inactive: with managed networking if `managed` and it has a
+ * NIC for it (*ret is set then, else NULL), else as it is stored. A domain with a managed save
+ * image is resumed from it, with the networking it was saved with. All forwards listen, or the
+ * start fails and leaves no process. */
+int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool managed, VMNetwork **ret,
+                            sd_bus_error *error);
+
+/* Brings what is known of a running domain's passts (*network, NULL: nothing yet) in line with its
+ * live XML: those of a NIC that was unplugged are ended, those not known yet, of an earlier
+ * uservmd, are found again with the forwards they have now. stored_xml says what one that is gone
+ * had. *network is NULL if no NIC is ours. Returns 0 or a negative errno. */
+int vm_network_reconcile(VMNetwork **network, const char *uuid, const char *live_xml,
+                         const char *stored_xml);
+
+/* Starts anew what has died, with the forwards it had; one whose port was taken meanwhile is marked
+ * FORWARD_FAILED and left out. PasstFailed if one does not start. */
+int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error);
+
+/* Ends all passts of a VM that does not run any more, and frees. Returns NULL. */
+VMNetwork *vm_network_stop(VMNetwork *n);
+
+/* The NIC with this MAC, with this forward (by its host side), or NULL. */
+NetworkNic *vm_network_find_nic(VMNetwork *n, const char *mac);
+NetworkNic *vm_network_find_forward(VMNetwork *n, const Forward *f);
+
+/* Adds a forward to a NIC, or removes it, live; nothing is stored. Errors are those of passt.h. */
+int vm_network_add_forward(NetworkNic *nic, const Forward *f, sd_bus_error *error);
+int vm_network_remove_forward(NetworkNic *nic, const Forward *f, sd_bus_error *error);

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a VM's methods do to its state, what they refuse, and that the bus is told of changes when
+there are any, and only then."""
+
+import client
+import daemon
+import tap
+from client import changes
+from daemon import domain
+
+OFF, ON, PAUSED, SAVED = "shutoff", "running", "paused", "saved"
+
+# From which states a method leads to which, and the states shown on the way.
+TRANSITIONS = [
+    ("Start", OFF, ["starting", ON]),
+    ("Start", SAVED, ["starting", ON]),
+    ("Shutdown", ON, [OFF]),  # the test driver's guests obey at once
+    ("PowerOff", ON, ["stopping", OFF]),
+    ("PowerOff", PAUSED, ["stopping", OFF]),
+    ("Reboot", ON, []),
+    ("Reset", ON, []),
+    ("Pause", ON, [PAUSED]),
+    ("Resume", PAUSED, [ON]),
+    ("Save", ON, ["stopping", SAVED]),
+]
+
+REFUSALS = [
+    ("Start", ON, "AlreadyRunning"),
+    ("Start", PAUSED, "AlreadyRunning"),
+    ("Shutdown", OFF, "NotRunning"),
+    ("PowerOff", OFF, "NotRunning"),
+    ("PowerOff", SAVED, "NotRunning"),
+    ("Reboot", OFF, "NotRunning"),
+    ("Reset", OFF, "NotRunning"),
+    ("Pause", OFF, "NotRunning"),
+    ("Resume", OFF, "NotRunning"),
+    ("Save", OFF, "NotRunning"),
+]
+
+# The methods that the manager has, too.
+MANAGER_METHODS = {"Start": "StartVM", "Shutdown": "ShutdownVM", "PowerOff": "PowerOffVM",
+                   "Reboot": "RebootVM"}
+
+
+class Lifecycle(daemon.Case):
+    domains = [domain("web", 1, devices=daemon.USER_NIC)]
+
+    def setUp(self):
+        super().setUp()
+        self.path = self.bus.manager("GetVM", "(s)", "web")
+
+    def state(self):
+        return self.bus.get(self.path, "State")
+
+    def bring_to(self, state):
+        """From shutoff."""
+        steps = {OFF: [], ON: ["Start"], PAUSED: ["Start", "Pause"], SAVED: ["Start", "Save"]}
+        if self.state() in (ON, PAUSED):
+            self.bus.vm(self.path, "PowerOff")
+        for method in steps[state]:
+            if self.state() == SAVED:
+                self.bus.vm(self.path, "Start")
+            else:
+                self.bus.vm(self.path, method)
+        self.assertEqual(self.state(), state)
+        self.bus.take_signals()
+
+    def check_transition(self, call, before, shown):
+        self.bring_to(before)
+        call()
+        after = shown[-1] if shown else before
+        # At once, and in the signals that came before the reply.
+        self.assertEqual(changes(self.bus.take_signals(), self.path),
+                         [{"State": state} for state in shown])
+        self.assertEqual(self.state(), after)
+        self.assertEqual(self.states(), {"web": after})
+
+    def check_refusal(self, call, before, error):
+        self.bring_to(before)
+        self.assertFails(error, call, says="'web'")
+        self.assertEqual(changes(self.bus.take_signals(), self.path), [])
+        self.assertEqual(self.state(), before)
+
+    def test_methods_of_the_VM(self):
+        for method, before, shown in TRANSITIONS:
+            with self.subTest(method=method, before=before):
+                self.check_transition(lambda: self.bus.vm(self.path, method), before, shown)
+                self.bring_to_off()
+
+    def test_methods_of_the_manager(self):
+        for method, before, shown in TRANSITIONS:
+            if method not in MANAGER_METHODS:
+                continue
+            with self.subTest(method=method, before=before):
+                self.check_transition(
+                    lambda: self.bus.manager(MANAGER_METHODS[method], "(s)", "web"), before, shown)
+                self.bring_to_off()
+
+    def bring_to_off(self):
+        if self.state() == SAVED:
+            self.bus.vm(self.path, "Start")
+        if self.state() != OFF:
+            self.bus.vm(self.path, "PowerOff")
+
+    def test_refusals_of_the_VM(self):
+        for method, before, error in REFUSALS:
+            with self.subTest(method=method, before=before):
+                self.check_refusal(lambda: self.bus.vm(self.path, method), before, error)
+                self.bring_to_off()
+
+    def test_refusals_of_the_manager(self):
+        for method, before, error in REFUSALS:
+            if method not in MANAGER_METHODS:
+                continue
+            with self.subTest(method=method, before=before):
+                self.check_refusal(
+                    lambda: self.bus.manager(MANAGER_METHODS[method], "(s)", "web"), before, error)
+                self.bring_to_off()
+
+    def test_a_paused_VM_that_is_started_is_said_to_be_paused(self):
+        self.bring_to(PAUSED)
+        self.assertFails("AlreadyRunning", self.bus.vm, self.path, "Start", says="resume")
+
+    def test_resume_of_a_VM_that_is_not_paused(self):
+        self.bring_to(ON)
+        with self.assertRaises(client.Error):
+            self.bus.vm(self.path, "Resume")
+        self.assertEqual(self.state(), ON)
+
+    def test_reading_changes_nothing(self):
+        self.bus.get_all(self.path)
+        self.bus.manager("ListVMs")
+        self.bus.manager("ListForwards", "(s)", "")
+        self.bus.managed_objects()
+        self.assertEqual(self.bus.take_signals(), [])
+
+    def test_autostart_without_systemd(self):
+        self.assertFails("NotSupported", self.bus.set, self.path, "Autostart", True, says="systemd")
+        self.assertIs(self.bus.get(self.path, "Autostart"), False)
+        self.assertEqual(changes(self.bus.take_signals(), self.path), [])
+
+    def test_autostart_that_is_no_boolean(self):
+        self.assertFails(client.INVALID_ARGS, self.bus.set, self.path, "Autostart", "yes",
+                         says=("Autostart", "'s'"))
+
+    def test_calls_on_one_VM_are_answered_in_their_order(self):
+        methods = ["Start", "Start", "Pause", "Resume", "Save", "Start", "PowerOff", "PowerOff"]
+        sent = [self.bus.send(self.path, client.VM, method) for method in methods]
+        results = []
+        for pending in sent:
+            try:
+                results.append(pending.result())
+            except client.Error as error:
+                results.append(error.name.split(".")[-1])
+        self.assertEqual(results, [None, "AlreadyRunning", None, None, None, None, None,
+                                   "NotRunning"])
+        self.assertEqual(self.bus.finished, sent)
+        self.assertEqual(
+            [change["State"] for change in changes(self.bus.take_signals(), self.path)],
+            ["starting", ON, PAUSED, ON, "stopping", SAVED, "starting", ON, "stopping", OFF])
+
+    def test_calls_behind_a_delete_find_no_VM(self):
+        delete = self.bus.send(client.ROOT, client.MANAGER, "DeleteVM", "(sa{sv})", "web", {})
+        start = self.bus.send(client.ROOT, client.MANAGER, "StartVM", "(s)", "web")
+        self.assertIsNone(delete.result())
+        self.assertFails("NoSuchVM", start.result, says="'web'")
+
+
+if __name__ == "__main__":
+    tap.main()
