@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* A watch of libuservm tells of every change of the VM, so nothing asks for its state. Whether a
- * server answers nobody tells; probe.c tries. Two probes do so at once: one gives up on an attempt
+ * server answers nobody tells; guest-probe.c tries. Two probes do so at once: one gives up on an attempt
  * after two seconds, so that a guest that has just come up is found soon, whatever passt's next
  * attempt at it is; the other has more patience, for servers that take their time to answer.
  *

@@ -9,7 +9,7 @@
 #include <uservm.h>
 
 #include "arguments.h"
-#include "probe.h"
+#include "guest-probe.h"
 
 /* How a guest port is reached from here. */
 typedef union Endpoint {

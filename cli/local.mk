@@ -15,8 +15,8 @@ uservm_SOURCES = \
 	cli/guest.c cli/guest.h \
 	cli/main.c \
 	cli/output.c cli/output.h \
-	cli/probe.c cli/probe.h \
-	cli/session.c cli/session.h
+	cli/session.c cli/session.h \
+	service/guest-probe.c service/guest-probe.h
 uservm_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/client-lib
 uservm_LDADD = libuservm.la $(JSON_C_LIBS)
 

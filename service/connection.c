@@ -17,7 +17,7 @@
 
 #include "error.h"
 
-enum { N_DOMAIN_EVENTS = 3 };
+enum { N_DOMAIN_EVENTS = 6 };
 
 struct Connection {
         char *uri;
@@ -37,7 +37,7 @@ struct Connection {
 typedef struct Change {
         Connection *connection;
         char uuid[VIR_UUID_STRING_BUFLEN];
-        bool live;
+        DomainChange what;
 } Change;
 
 static void report_opened(void *userdata) {
@@ -56,17 +56,17 @@ static void report_change(void *userdata) {
         Change *change = userdata;
         Connection *c = change->connection;
 
-        c->handler.domain_changed(change->uuid, change->live, c->handler.userdata);
+        c->handler.domain_changed(change->uuid, change->what, c->handler.userdata);
         free(change);
 }
 
-static void domain_changed(Connection *c, virDomainPtr domain, bool live) {
+static void domain_changed(Connection *c, virDomainPtr domain, DomainChange what) {
         Change *change = new0(Change, 1);
 
         if (!change)
                 return;
         change->connection = c;
-        change->live = live;
+        change->what = what;
         if (virDomainGetUUIDString(domain, change->uuid) < 0 ||
             worker_post(c->pool, report_change, change) < 0)
                 free(change);
@@ -75,13 +75,15 @@ static void domain_changed(Connection *c, virDomainPtr domain, bool live) {
 static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int detail,
                         void *userdata) {
         domain_changed(userdata, domain,
-                       event != VIR_DOMAIN_EVENT_DEFINED && event != VIR_DOMAIN_EVENT_UNDEFINED);
+                       event == VIR_DOMAIN_EVENT_DEFINED || event == VIR_DOMAIN_EVENT_UNDEFINED
+                               ? DOMAIN_STORED
+                               : DOMAIN_LIVE);
         return 0;
 }
 
 static void on_device_added(virConnectPtr conn, virDomainPtr domain, const char *alias,
                             void *userdata) {
-        domain_changed(userdata, domain, true);
+        domain_changed(userdata, domain, DOMAIN_LIVE);
 }
 
 static void on_device_removed(virConnectPtr conn, virDomainPtr domain, const char *alias,
@@ -92,7 +94,21 @@ static void on_device_removed(virConnectPtr conn, virDomainPtr domain, const cha
         c->n_removed++;
         pthread_cond_broadcast(&c->removed);
         pthread_mutex_unlock(&c->removed_mutex);
-        domain_changed(c, domain, true);
+        domain_changed(c, domain, DOMAIN_LIVE);
+}
+
+static void on_agent(virConnectPtr conn, virDomainPtr domain, int state, int reason,
+                     void *userdata) {
+        domain_changed(userdata, domain, DOMAIN_LIVE);
+}
+
+static void on_balloon(virConnectPtr conn, virDomainPtr domain, unsigned long long actual,
+                       void *userdata) {
+        domain_changed(userdata, domain, DOMAIN_LIVE);
+}
+
+static void on_reboot(virConnectPtr conn, virDomainPtr domain, void *userdata) {
+        domain_changed(userdata, domain, DOMAIN_REBOOTED);
 }
 
 static void on_closed(virConnectPtr conn, int reason, void *userdata) {
@@ -108,6 +124,9 @@ static const struct {
         { VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle) },
         { VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added) },
         { VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removed) },
+        { VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent) },
+        { VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(on_balloon) },
+        { VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot) },
 };
 
 /* Each registration holds a reference to the connection, which would outlive us otherwise. */

@@ -12,12 +12,18 @@
 
 typedef struct Connection Connection;
 
+/* What libvirt tells of. */
+typedef enum DomainChange {
+        DOMAIN_STORED,   /* the stored definition */
+        DOMAIN_LIVE,     /* at least something of the live VM */
+        DOMAIN_REBOOTED, /* the guest starts anew */
+} DomainChange;
+
 /* All are called on the main thread. */
 typedef struct ConnectionHandler {
         void (*opened)(void *userdata); /* first connection, or a new one: all may have changed */
         void (*closed)(void *userdata); /* libvirt's daemon is gone */
-        /* Something about this domain, at least what is live of it if `live`. */
-        void (*domain_changed)(const char *uuid, bool live, void *userdata);
+        void (*domain_changed)(const char *uuid, DomainChange what, void *userdata);
         void *userdata;
 } ConnectionHandler;
 

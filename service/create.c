@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <libvirt/virterror.h>
+#include <stdio.h>
 #include <systemd/sd-id128.h>
 
 #include "autostart.h"
+#include "disk-check.h"
 #include "disk.h"
 #include "domain-build.h"
 #include "domain-xml.h"
@@ -20,12 +22,20 @@
 #include "log.h"
 #include "operation.h"
 #include "port-check.h"
+#include "seed-image.h"
+#include "storage.h"
 
 typedef struct Creation {
         Settings *settings;
-        char *disk; /* path of the VM's disk, or NULL */
-        char *disk_format;
         bool managed; /* start with managed networking */
+        DiskUsers users;
+
+        /* What has been found and made, on the worker. */
+        Storage storage;
+        DomainBuildDisk disks[DISKS_MAX];
+        ImageInfo *images[DISKS_MAX]; /* of those that exist */
+        char *seed;
+        char **credentials;
 } Creation;
 
 static void creation_free(void *data) {
@@ -34,9 +44,32 @@ static void creation_free(void *data) {
         if (!c)
                 return;
         settings_free(c->settings);
-        free(c->disk);
-        free(c->disk_format);
+        disk_users_done(&c->users);
+        storage_done(&c->storage);
+        for (size_t i = 0; i < DISKS_MAX; i++)
+                image_info_free(c->images[i]);
+        free(c->credentials);
         free(c);
+}
+
+/* The files that VMs have, to be compared with those that are wanted. */
+static int copy_disk_users(Manager *m, DiskUsers *ret) {
+        int r = 0;
+
+        for (size_t i = 0; i < m->n_vms && r >= 0; i++) {
+                const VM *vm = m->vms[i];
+                const DomainInfo *info = vm->snapshot ? vm->snapshot->stored : NULL;
+
+                for (size_t j = 0; info && j < info->n_disks && r >= 0; j++)
+                        if (info->disks[j].path)
+                                r = disk_users_add(ret, vm->name, info->disks[j].path,
+                                                   !info->disks[j].read_only, false);
+                for (size_t j = 0; info && j < info->n_storage && r >= 0; j++)
+                        if (info->storage[j].base)
+                                r = disk_users_add(ret, vm->name, info->storage[j].base, false,
+                                                   true);
+        }
+        return r;
 }
 
 static int create_prepare(Operation *o, sd_bus_error *error) {
@@ -45,6 +78,12 @@ static int create_prepare(Operation *o, sd_bus_error *error) {
         int r;
 
         c->managed = manager_can_manage(o->vm->manager);
+        c->storage.uuid = o->vm->uuid;
+        r = copy_disk_users(o->vm->manager, &c->users);
+        if (r >= 0 && settings_need_copy(c->settings))
+                r = job_new(o->vm->manager, JOB_COPY, o->vm->name, &o->job);
+        if (r < 0)
+                return r;
 
         for (size_t i = 0; i < forwards->n; i++) {
                 r = port_choose(o->vm->manager, &forwards->items[i], error);
@@ -60,8 +99,7 @@ static int create_prepare(Operation *o, sd_bus_error *error) {
         return 0;
 }
 
-static int check_files(Creation *c, sd_bus_error *error) {
-        const Settings *s = c->settings;
+static int check_files(const Settings *s, sd_bus_error *error) {
         const struct {
                 const char *key, *path;
         } files[] = {
@@ -78,13 +116,33 @@ static int check_files(Creation *c, sd_bus_error *error) {
                 if (r < 0)
                         return r;
         }
-        if (!s->disk)
-                return 0;
-        r = disk_inspect(s->disk, &c->disk_format, error);
-        if (r < 0)
-                return r;
-        c->disk = strdup(s->disk);
-        return c->disk ? 0 : -ENOMEM;
+        return 0;
+}
+
+/* Looks at the images that exist. Each is then a user itself, of those after it. */
+static int check_images(Creation *c, sd_bus_error *error) {
+        const Settings *s = c->settings;
+        int r;
+
+        for (size_t i = 0; i < s->n_disks; i++) {
+                const DiskSettings *d = &s->disks[i];
+                const char *path = d->disk ?: d->image;
+                DiskUse use = d->disk ? DISK_IN_PLACE : DISK_AS_BASE;
+
+                if (!path)
+                        continue;
+                r = disk_inspect(path, use, &c->images[i], error);
+                if (r < 0)
+                        return r;
+                r = disk_check_users(path, use, &c->users, error);
+                if (r < 0)
+                        return r;
+                r = disk_users_add(&c->users, s->name, path, use == DISK_IN_PLACE,
+                                   use == DISK_AS_BASE);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static int check_forwards(const Settings *s, const HostGuest *guest, sd_bus_error *error) {
@@ -102,17 +160,151 @@ static int check_forwards(const Settings *s, const HostGuest *guest, sd_bus_erro
         return 0;
 }
 
-static int make_disk(Creation *c, sd_bus_error *error) {
+/* Making files */
+
+static void report_copy(double done, uint64_t bytes, void *userdata) {
+        job_report(userdata, done, (uint64_t) (done * (double) bytes));
+}
+
+static int fill_disk(Operation *o, size_t i, const NewFile *file, sd_bus_error *error) {
+        const Creation *c = o->data;
+        const DiskSettings *d = &c->settings->disks[i];
+        const ImageInfo *image = c->images[i];
+        uint64_t size = image && image->virtual_size > d->size ? image->virtual_size : d->size;
+        DiskProgress progress = { .report = report_copy, .userdata = o->job };
+
+        if (!image)
+                return disk_create(file->temporary, file->path, size, error);
+        if (!d->copy)
+                return disk_create_overlay(file->temporary, file->path, d->image, image->format,
+                                           size, error);
+        progress.cancel_fd = job_cancel_fd(o->job);
+        return disk_copy(file->temporary, file->path, d->image, image->format, size, &progress,
+                         error);
+}
+
+static int make_disk(Operation *o, size_t i, sd_bus_error *error) {
+        Creation *c = o->data;
+        const DiskSettings *d = &c->settings->disks[i];
+        _cleanup_free_ char *name = NULL;
+        const NewFile *file;
         int r;
 
-        r = disk_path_for(c->settings->name, &c->disk);
+        if (d->disk) {
+                c->disks[i] = (DomainBuildDisk){ .path = d->disk, .format = c->images[i]->format };
+                return 0;
+        }
+        if (i == 0 ? asprintf(&name, "%s.qcow2", o->name) < 0
+                   : asprintf(&name, "%s.disk%zu.qcow2", o->name, i + 1) < 0)
+                return -ENOMEM;
+        r = storage_add(&c->storage, name, &file, error);
         if (r < 0)
                 return r;
-        c->disk_format = strdup("qcow2");
-        if (!c->disk_format)
-                return -ENOMEM;
-        return disk_create(c->disk, c->settings->disk_size, error);
+        c->disks[i] = (DomainBuildDisk){
+                .path = file->path,
+                .format = "qcow2",
+                .base = d->image && !d->copy ? d->image : NULL,
+                .created = true,
+        };
+        return fill_disk(o, i, file, error);
 }
+
+static int write_seed(const GuestSetup *setup, const NewFile *file) {
+        _cleanup_free_ char *user_data = NULL, *meta_data = NULL;
+        int r;
+
+        r = guest_setup_user_data(setup, &user_data);
+        if (r >= 0)
+                r = guest_setup_meta_data(setup, &meta_data);
+        if (r >= 0)
+                r = seed_image_write(file->fd, user_data, meta_data);
+        if (user_data)
+                explicit_bzero(user_data, strlen(user_data));
+        return r;
+}
+
+static int make_seed(Operation *o, sd_bus_error *error) {
+        Creation *c = o->data;
+        _cleanup_free_ char *name = NULL;
+        const NewFile *file;
+        int r;
+
+        if (asprintf(&name, "%s.seed.iso", o->name) < 0)
+                return -ENOMEM;
+        r = storage_add(&c->storage, name, &file, error);
+        if (r < 0)
+                return r;
+        c->seed = file->path;
+        r = write_seed(&c->settings->setup, file);
+        return r < 0 ? error_from_errno(error, -r, "write '%s'", file->path) : 0;
+}
+
+static int make_credential(Operation *o, size_t i, const char *text, sd_bus_error *error) {
+        Creation *c = o->data;
+        _cleanup_free_ char *name = NULL;
+        const NewFile *file;
+        size_t n = strlen(text);
+        ssize_t written;
+        int r;
+
+        if (asprintf(&name, "%s.credential%zu", o->name, i + 1) < 0)
+                return -ENOMEM;
+        r = storage_add(&c->storage, name, &file, error);
+        if (r < 0)
+                return r;
+        c->credentials[i] = file->path;
+        written = write(file->fd, text, n);
+        if (written < 0 || (size_t) written < n)
+                return error_from_errno(error, written < 0 ? errno : ENOSPC, "write '%s'",
+                                        file->path);
+        return 0;
+}
+
+static int make_credentials(Operation *o, sd_bus_error *error) {
+        Creation *c = o->data;
+        _cleanup_(strv_freep) char **texts = NULL;
+        size_t n = 0;
+        int r;
+
+        r = guest_setup_credentials(&c->settings->setup, &texts);
+        if (r == -E2BIG)
+                return sd_bus_error_set(error, SD_BUS_ERROR_INVALID_ARGS,
+                                        "ssh-keys: are more than credentials can hold; give fewer, "
+                                        "or use the guest-setup 'cloud-init'");
+        if (r < 0)
+                return r;
+        while (texts[n])
+                n++;
+        c->credentials = new0(char *, n + 1);
+        if (!c->credentials)
+                return -ENOMEM;
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = make_credential(o, i, texts[i], error);
+        for (size_t i = 0; i < n; i++)
+                explicit_bzero(texts[i], strlen(texts[i]));
+        return r;
+}
+
+static int make_files(Operation *o, sd_bus_error *error) {
+        Creation *c = o->data;
+        const Settings *s = c->settings;
+        int r;
+
+        if (s->guest_setup) {
+                r = streq(s->guest_setup, "credentials") ? make_credentials(o, error)
+                                                         : make_seed(o, error);
+                if (r < 0)
+                        return r;
+        }
+        for (size_t i = 0; i < s->n_disks; i++) {
+                r = make_disk(o, i, error);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Making the VM */
 
 static int build_xml(Operation *o, const HostGuest *guest, char **ret) {
         const Creation *c = o->data;
@@ -126,10 +318,11 @@ static int build_xml(Operation *o, const HostGuest *guest, char **ret) {
                                             .memory = s->memory,
                                             .vcpus = s->vcpus,
                                             .uefi = streq(s->firmware, "uefi"),
-                                            .disk = c->disk,
-                                            .disk_format = c->disk_format,
-                                            .disk_is_storage = s->disk_size > 0,
+                                            .disks = c->disks,
+                                            .n_disks = s->n_disks,
                                             .cdrom = s->cdrom,
+                                            .seed = c->seed,
+                                            .credentials = c->credentials,
                                             .kernel = s->kernel,
                                             .initrd = s->initrd,
                                             .cmdline = s->cmdline,
@@ -156,40 +349,38 @@ static int enable_and_start(Operation *o, virConnectPtr conn, virDomainPtr domai
         return r;
 }
 
+/* The files get their names when the VM is defined, see storage.c. */
 static int define_and_start(Operation *o, virConnectPtr conn, const char *xml,
                             sd_bus_error *error) {
-        const Settings *s = ((Creation *) o->data)->settings;
+        Creation *c = o->data;
+        const Settings *s = c->settings;
         _cleanup_domain_ virDomainPtr domain = NULL;
         int r;
 
         domain = virDomainDefineXML(conn, xml);
         if (!domain)
                 return error_from_libvirt(error, "create VM '%s'", s->name);
-        r = enable_and_start(o, conn, domain, error);
+        r = storage_commit(&c->storage, error);
+        if (r >= 0)
+                r = enable_and_start(o, conn, domain, error);
         if (r < 0 &&
             virDomainUndefineFlags(domain,
                                    streq(s->firmware, "uefi") ? VIR_DOMAIN_UNDEFINE_NVRAM : 0) < 0)
                 log_error("VM '%s' could not be taken back after its creation failed", s->name);
+        if (r < 0)
+                storage_undo(&c->storage);
         return r;
 }
 
 static int make_vm(Operation *o, virConnectPtr conn, const HostGuest *guest, sd_bus_error *error) {
-        Creation *c = o->data;
-        bool new_disk = c->settings->disk_size > 0;
         _cleanup_free_ char *xml = NULL;
         int r;
 
-        if (new_disk) {
-                r = make_disk(c, error);
-                if (r < 0)
-                        return r;
-        }
+        r = make_files(o, error);
+        if (r < 0)
+                return r;
         r = build_xml(o, guest, &xml);
-        if (r >= 0)
-                r = define_and_start(o, conn, xml, error);
-        if (r < 0 && new_disk)
-                (void) disk_remove(c->disk, NULL);
-        return r;
+        return r < 0 ? r : define_and_start(o, conn, xml, error);
 }
 
 static int create_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
@@ -197,7 +388,10 @@ static int create_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         HostGuest guest = {};
         int r;
 
-        r = check_files(c, error);
+        r = check_files(c->settings, error);
+        if (r < 0)
+                return r;
+        r = check_images(c, error);
         if (r < 0)
                 return r;
         r = host_guest_read(conn, c->settings->accelerator, &guest, error);
@@ -206,6 +400,7 @@ static int create_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         r = check_forwards(c->settings, &guest, error);
         if (r >= 0)
                 r = make_vm(o, conn, &guest, error);
+        storage_done(&c->storage);
         host_guest_done(&guest);
         return r;
 }
@@ -261,5 +456,6 @@ int create_vm(Manager *m, Settings *settings, sd_bus_message *message, sd_bus_er
                 return r;
         }
         c->settings = TAKE_PTR(s);
+        c->settings->setup.instance_id = strdup(uuid);
         return operation_submit(vm, &create_type, c, message);
 }

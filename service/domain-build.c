@@ -63,25 +63,52 @@ static bool is_x86(const DomainBuild *b) {
         return streq(b->arch, "x86_64") || streq(b->arch, "i686");
 }
 
-/* Which disk is ours to delete, in a namespace of its own, where libvirt keeps it for us. */
+/* Notes a file of ours; returns without a word when something has failed before. */
+static void add_storage(Builder *x, xmlNode *vm, xmlNs *ns, const char *path, const char *base,
+                        bool is_setup) {
+        xmlNode *storage = add(x, vm, "storage", NULL, "path", path, NULL);
+
+        if (!storage)
+                return;
+        xmlSetNs(storage, ns);
+        if ((base && xml_set_attribute(storage, "base", base) < 0) ||
+            (is_setup && xml_set_attribute(storage, "setup", "yes") < 0))
+                x->failed = true;
+}
+
+static bool has_storage(const DomainBuild *b) {
+        bool has = b->seed || (b->credentials && *b->credentials);
+
+        for (size_t i = 0; i < b->n_disks; i++)
+                has = has || b->disks[i].created;
+        return has;
+}
+
+/* Which files are ours to delete, in a namespace of its own, where libvirt keeps it for us. */
 static void add_metadata(Builder *x, xmlNode *domain) {
-        xmlNode *vm, *storage;
+        const DomainBuild *b = x->b;
+        xmlNode *vm;
         xmlNs *ns;
 
-        if (!x->b->disk || !x->b->disk_is_storage)
+        if (!has_storage(b))
                 return;
 
         vm = add(x, add(x, domain, "metadata", NULL, NULL), "vm", NULL, NULL);
         if (!vm)
                 return;
         ns = xmlNewNs(vm, (const xmlChar *) DOMAIN_XML_NAMESPACE, (const xmlChar *) "uservm");
-        storage = add(x, vm, "storage", NULL, "path", x->b->disk, NULL);
-        if (!ns || !storage) {
+        if (!ns) {
                 x->failed = true;
                 return;
         }
         xmlSetNs(vm, ns);
-        xmlSetNs(storage, ns);
+        for (size_t i = 0; i < b->n_disks; i++)
+                if (b->disks[i].created)
+                        add_storage(x, vm, ns, b->disks[i].path, b->disks[i].base, false);
+        if (b->seed)
+                add_storage(x, vm, ns, b->seed, NULL, true);
+        for (char *const *file = b->credentials; file && *file; file++)
+                add_storage(x, vm, ns, *file, NULL, true);
 }
 
 static void add_os(Builder *x, xmlNode *domain) {
@@ -143,18 +170,36 @@ static void add_boot_order(Builder *x, xmlNode *device, const char *order) {
                 add(x, device, "boot", NULL, "order", order, NULL);
 }
 
+/* "vda", "vdb", ... */
+#define TARGET_MAX sizeof("vda")
+_Static_assert(DISKS_MAX < 26, "a letter for each disk, and one for the seed");
+
+static void add_disk(Builder *x, xmlNode *devices, size_t i, const char *path, const char *format,
+                     bool read_only) {
+        const char target[TARGET_MAX] = { 'v', 'd', (char) ('a' + i), '\0' };
+        xmlNode *disk;
+
+        disk = add(x, devices, "disk", NULL, "type", "file", "device", "disk", NULL);
+        add(x, disk, "driver", NULL, "name", "qemu", "type", format, "discard",
+            read_only ? NULL : "unmap", NULL);
+        add(x, disk, "source", NULL, "file", path, NULL);
+        add(x, disk, "target", NULL, "dev", target, "bus", "virtio", NULL);
+        if (read_only)
+                add(x, disk, "readonly", NULL, NULL);
+        if (i == 0 && !read_only)
+                add_boot_order(x, disk, "1");
+}
+
+/* The seed is a disk and no CD-ROM: a kernel that has the root disk's driver can read it, while
+ * those of cloud images may have none for SATA. */
 static void add_disks(Builder *x, xmlNode *devices) {
         const DomainBuild *b = x->b;
         xmlNode *disk;
 
-        if (b->disk) {
-                disk = add(x, devices, "disk", NULL, "type", "file", "device", "disk", NULL);
-                add(x, disk, "driver", NULL, "name", "qemu", "type", b->disk_format, "discard",
-                    "unmap", NULL);
-                add(x, disk, "source", NULL, "file", b->disk, NULL);
-                add(x, disk, "target", NULL, "dev", "vda", "bus", "virtio", NULL);
-                add_boot_order(x, disk, "1");
-        }
+        for (size_t i = 0; i < b->n_disks; i++)
+                add_disk(x, devices, i, b->disks[i].path, b->disks[i].format, false);
+        if (b->seed)
+                add_disk(x, devices, b->n_disks, b->seed, "raw", true);
         if (b->cdrom) {
                 disk = add(x, devices, "disk", NULL, "type", "file", "device", "cdrom", NULL);
                 add(x, disk, "driver", NULL, "name", "qemu", "type", "raw", NULL);
@@ -162,6 +207,43 @@ static void add_disks(Builder *x, xmlNode *devices) {
                 add(x, disk, "target", NULL, "dev", "sda", "bus", "sata", NULL);
                 add(x, disk, "readonly", NULL, NULL);
                 add_boot_order(x, disk, "2");
+        }
+}
+
+/* A file each, so that what is in it shows in no list of processes. In an option of QEMU a comma is
+ * written twice. libvirt has an element for such strings, and would put them on the command line.
+ */
+static void add_credentials(Builder *x, xmlNode *domain) {
+        xmlNode *commandline;
+        xmlNs *ns;
+
+        if (!x->b->credentials || !*x->b->credentials || x->failed)
+                return;
+        ns = xmlNewNs(domain, (const xmlChar *) "http://libvirt.org/schemas/domain/qemu/1.0",
+                      (const xmlChar *) "qemu");
+        commandline = add(x, domain, "commandline", NULL, NULL);
+        if (!ns || !commandline) {
+                x->failed = true;
+                return;
+        }
+        xmlSetNs(commandline, ns);
+        for (char *const *file = x->b->credentials; *file; file++) {
+                _cleanup_free_ char *option =
+                        new0(char, sizeof("type=11,path=") + 2 * strlen(*file));
+                char *t = option;
+
+                if (!option) {
+                        x->failed = true;
+                        return;
+                }
+                t = stpcpy(t, "type=11,path=");
+                for (const char *s = *file; *s; s++) {
+                        *t++ = *s;
+                        if (*s == ',')
+                                *t++ = ',';
+                }
+                xmlSetNs(add(x, commandline, "arg", NULL, "value", "-smbios", NULL), ns);
+                xmlSetNs(add(x, commandline, "arg", NULL, "value", option, NULL), ns);
         }
 }
 
@@ -180,7 +262,7 @@ static void add_console(Builder *x, xmlNode *devices) {
         add(x, devices, "serial", NULL, "type", "pty", NULL);
         add(x, devices, "console", NULL, "type", "pty", NULL);
         channel = add(x, devices, "channel", NULL, "type", "unix", NULL);
-        add(x, channel, "target", NULL, "type", "virtio", "name", "org.qemu.guest_agent.0", NULL);
+        add(x, channel, "target", NULL, "type", "virtio", "name", DOMAIN_XML_AGENT, NULL);
 }
 
 /* The tablet is what keeps the guest's pointer under the viewer's. */
@@ -225,15 +307,21 @@ static bool is_xml_text(const char *s) {
 }
 
 static bool settings_are_valid(const DomainBuild *b) {
-        const char *values[] = { b->name,        b->uuid,  b->type,   b->arch,   b->disk,
-                                 b->disk_format, b->cdrom, b->kernel, b->initrd, b->cmdline };
+        const char *values[] = { b->name, b->uuid,   b->type,   b->arch,   b->cdrom,
+                                 b->seed, b->kernel, b->initrd, b->cmdline };
 
         if (b->forwards && b->forwards->n > 0 && !b->passt)
                 return false;
         for (size_t i = 0; i < ELEMENTSOF(values); i++)
                 if (!is_xml_text(values[i]))
                         return false;
-        return true;
+        for (size_t i = 0; i < b->n_disks; i++)
+                if (!is_xml_text(b->disks[i].path) || !is_xml_text(b->disks[i].base))
+                        return false;
+        for (char *const *file = b->credentials; file && *file; file++)
+                if (!is_xml_text(*file))
+                        return false;
+        return b->n_disks <= DISKS_MAX;
 }
 
 static int build(const DomainBuild *b, char **ret_xml) {
@@ -254,6 +342,7 @@ static int build(const DomainBuild *b, char **ret_xml) {
 
         add_machine(&x, domain);
         add_devices(&x, domain);
+        add_credentials(&x, domain);
         if (x.failed)
                 return -ENOMEM;
         return xml_print(domain, /* indent= */ true, ret_xml);

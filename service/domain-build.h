@@ -9,6 +9,16 @@
 
 #include "forward.h"
 
+/* How many disks a VM can be given. */
+#define DISKS_MAX 16
+
+typedef struct DomainBuildDisk {
+        const char *path;   /* absolute */
+        const char *format; /* "qcow2" or "raw": never probed by QEMU */
+        const char *base;   /* the image that it is on top of, or NULL */
+        bool created;       /* uservm made it: noted in <metadata> */
+} DomainBuildDisk;
+
 typedef struct DomainBuild {
         const char *name;
         const char *uuid;
@@ -17,13 +27,14 @@ typedef struct DomainBuild {
         bool q35;         /* machine type q35, else libvirt's default */
         uint64_t memory;  /* bytes; rounded up to KiB */
         unsigned vcpus;
-        bool uefi;               /* <os firmware='efi'>: libvirt selects the image */
-        const char *disk;        /* absolute path or NULL */
-        const char *disk_format; /* "qcow2" or "raw": never probed by QEMU */
-        bool disk_is_storage;    /* uservm made the disk: noted in <metadata> */
-        const char *cdrom;  /* absolute path of an ISO image or NULL; boots before the disk only
-                             * while the disk is empty: disk first, cdrom second */
-        const char *kernel; /* direct boot, or NULL */
+        bool uefi;                    /* <os firmware='efi'>: libvirt selects the image */
+        const DomainBuildDisk *disks; /* the first one is booted */
+        size_t n_disks;
+        const char *cdrom; /* absolute path of an ISO image or NULL; boots before the first disk
+                            * only while that is empty: disk first, cdrom second */
+        const char *seed;  /* of cloud-init, or NULL; uservm made it */
+        char *const *credentials; /* files with strings for SMBIOS, or NULL; uservm made them */
+        const char *kernel;       /* direct boot, or NULL */
         const char *initrd;
         const char *cmdline;
         bool passt;                  /* NIC with passt; false: QEMU's own user networking */

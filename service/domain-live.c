@@ -88,9 +88,7 @@ static xmlNode *first_managed_nic(xmlNode *domain) {
 
 /* ---- what passt is to be started with ---- */
 
-/* Makes the name of a VM one that a guest can take as its host name: letters and digits, with
- * single dots and dashes between them. */
-static int hostname_from_name(const char *name, char **ret) {
+int domain_live_hostname(const char *name, char **ret) {
         char hostname[HOSTNAME_LENGTH_MAX + 1];
         size_t n = 0;
 
@@ -175,7 +173,7 @@ static int read_nic(xmlNode *node, const char *name, LiveNic *nic) {
         r = domain_nic_read_mac(node, &nic->mac);
         if (r < 0)
                 return r;
-        r = hostname_from_name(name, &nic->hostname);
+        r = domain_live_hostname(name, &nic->hostname);
         if (r < 0)
                 return r;
         r = read_mtu(node, &nic->mtu);

@@ -13,8 +13,7 @@
 /* A NIC of the stored definition that can be managed, and what its passt has to be started with. */
 typedef struct LiveNic {
         char *mac;        /* lower case */
-        char *hostname;   /* of the guest: the VM's name with what no host name may hold made '-',
-                           * or "guest" if nothing is left */
+        char *hostname;   /* of the guest: domain_live_hostname() of the VM's name */
         unsigned mtu;     /* <mtu size=…/>, 0 if there is none */
         char **addresses; /* <ip address= prefix=/>: "192.0.2.3/24", NULL-terminated */
         char *interface;  /* <source dev=…/>, or NULL */
@@ -26,6 +25,10 @@ typedef struct LiveNics {
         LiveNic *items;
         size_t n;
 } LiveNics;
+
+/* Makes the name of a VM one that a guest can take as its host name: letters and digits, with
+ * single dots and dashes between them; "guest" if nothing is left. Returns 0 or -ENOMEM. */
+int domain_live_hostname(const char *name, char **ret);
 
 /* The NICs of the stored XML that become managed: type 'user' or 'vhostuser' with passt as backend,
  * of a virtio model (vhost-user has no other), without <driver iommu='on'/> (passt cannot), and

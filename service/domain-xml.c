@@ -98,8 +98,7 @@ static int memory_unit(const char *unit, uint64_t *ret) {
         return 0;
 }
 
-static int read_memory(xmlNode *domain, uint64_t *ret) {
-        xmlNode *node = xml_child(domain, "memory");
+static int read_memory(xmlNode *node, uint64_t *ret) {
         _cleanup_xml_string_ xmlChar *unit = xml_attribute(node, "unit");
         _cleanup_free_ char *text = NULL;
         uint64_t factor, n;
@@ -149,35 +148,82 @@ static xmlNode *our_element_from(xmlNode *node, const char *name) {
         return NULL;
 }
 
-static int read_storage(xmlNode *domain, char ***ret) {
-        _cleanup_(strv_freep) char **paths = new0(char *, 1);
-        xmlNode *metadata = xml_child(domain, "metadata"), *vm = NULL, *node;
-        size_t n = 0;
+static int copy_attribute(xmlNode *node, const char *name, char **ret) {
+        _cleanup_xml_string_ xmlChar *value = xml_attribute(node, name);
 
-        if (!paths)
-                return -ENOMEM;
+        return value ? xml_copy_string(value, ret) : 0;
+}
+
+static int read_storage(xmlNode *domain, DomainInfo *info) {
+        xmlNode *metadata = xml_child(domain, "metadata"), *vm = NULL, *node;
+        int r;
+
         if (metadata)
                 vm = our_element_from(metadata->children, "vm");
 
         for (node = vm ? vm->children : NULL; (node = our_element_from(node, "storage"));
              node = node->next) {
-                _cleanup_xml_string_ xmlChar *path = xml_attribute(node, "path");
-                char **longer;
+                DomainStorage *longer, *storage;
 
-                if (!path)
-                        continue;
-                longer = reallocarray(paths, n + 2, sizeof(*paths));
+                longer = reallocarray(info->storage, info->n_storage + 1, sizeof(DomainStorage));
                 if (!longer)
                         return -ENOMEM;
-                paths = longer;
-                paths[n + 1] = NULL;
-                paths[n] = strdup((const char *) path);
-                if (!paths[n++])
-                        return -ENOMEM;
+                info->storage = longer;
+                storage = &longer[info->n_storage++];
+                *storage = (DomainStorage){ .is_setup = xml_attribute_is(node, "setup", "yes") };
+                r = copy_attribute(node, "path", &storage->path);
+                if (r >= 0)
+                        r = copy_attribute(node, "base", &storage->base);
+                if (r < 0)
+                        return r;
+                if (!storage->path)
+                        return -EBADMSG;
         }
-
-        *ret = TAKE_PTR(paths);
         return 0;
+}
+
+static int read_disk(xmlNode *node, DomainDisk *disk) {
+        xmlNode *source = xml_child(node, "source");
+        int r;
+
+        disk->read_only = xml_child(node, "readonly") != NULL;
+        r = copy_attribute(node, "device", &disk->device);
+        if (r >= 0)
+                r = copy_attribute(xml_child(node, "target"), "dev", &disk->target);
+        if (r >= 0)
+                r = copy_attribute(xml_child(node, "driver"), "type", &disk->format);
+        if (r >= 0 && source)
+                r = copy_attribute(source, xml_attribute_is(node, "type", "block") ? "dev" : "file",
+                                   &disk->path);
+        return r;
+}
+
+static int read_disks(xmlNode *domain, DomainInfo *info) {
+        XML_FOREACH_CHILD (node, xml_child(domain, "devices"), "disk") {
+                DomainDisk *longer;
+                int r;
+
+                longer = reallocarray(info->disks, info->n_disks + 1, sizeof(DomainDisk));
+                if (!longer)
+                        return -ENOMEM;
+                info->disks = longer;
+                longer[info->n_disks] = (DomainDisk){};
+                r = read_disk(node, &longer[info->n_disks++]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static bool agent_is_connected(xmlNode *domain) {
+        XML_FOREACH_CHILD (node, xml_child(domain, "devices"), "channel") {
+                xmlNode *target = xml_child(node, "target");
+
+                if (xml_attribute_is(target, "name", DOMAIN_XML_AGENT) &&
+                    xml_attribute_is(target, "state", "connected"))
+                        return true;
+        }
+        return false;
 }
 
 int domain_info_parse(const char *xml, DomainInfo **ret) {
@@ -199,18 +245,28 @@ int domain_info_parse(const char *xml, DomainInfo **ret) {
         r = read_uuid(domain, info->uuid);
         if (r < 0)
                 return r;
-        r = read_memory(domain, &info->memory);
+        r = read_memory(xml_child(domain, "memory"), &info->memory);
         if (r < 0)
                 return r;
+        info->current_memory = info->memory;
+        if (xml_child(domain, "currentMemory")) {
+                r = read_memory(xml_child(domain, "currentMemory"), &info->current_memory);
+                if (r < 0)
+                        return r;
+        }
         r = read_vcpus(domain, &info->vcpus);
         if (r < 0)
                 return r;
         r = read_nics(domain, info);
         if (r < 0)
                 return r;
-        r = read_storage(domain, &info->storage);
+        r = read_disks(domain, info);
         if (r < 0)
                 return r;
+        r = read_storage(domain, info);
+        if (r < 0)
+                return r;
+        info->agent = agent_is_connected(domain);
 
         *ret = TAKE_PTR(info);
         return 0;
@@ -225,7 +281,18 @@ DomainInfo *domain_info_free(DomainInfo *info) {
                 forward_list_done(&info->nics[i].forwards);
         }
         free(info->nics);
-        strv_free(info->storage);
+        for (size_t i = 0; i < info->n_disks; i++) {
+                free(info->disks[i].target);
+                free(info->disks[i].device);
+                free(info->disks[i].path);
+                free(info->disks[i].format);
+        }
+        free(info->disks);
+        for (size_t i = 0; i < info->n_storage; i++) {
+                free(info->storage[i].path);
+                free(info->storage[i].base);
+        }
+        free(info->storage);
         free(info->name);
         free(info);
         return NULL;

@@ -11,8 +11,12 @@
 
 #include "forward.h"
 
-/* The namespace of what uservm notes in <metadata>: <uservm:vm><uservm:storage path=…/></…>. */
+/* The namespace of what uservm notes in <metadata>:
+ * <uservm:vm><uservm:storage path=… base=… setup="yes"/></…>. */
 #define DOMAIN_XML_NAMESPACE "urn:org.uservm1"
+
+/* The channel of QEMU's guest agent. */
+#define DOMAIN_XML_AGENT "org.qemu.guest_agent.0"
 
 /* A NIC with user-mode networking: type 'user', or type 'vhostuser' with libvirt's own passt
  * backend. Other NICs are not listed. */
@@ -26,14 +30,35 @@ typedef struct DomainNic {
                                * (another protocol) is not listed. */
 } DomainNic;
 
+/* A <disk>. */
+typedef struct DomainDisk {
+        char *target; /* "vda" */
+        char *device; /* "disk", "cdrom", ... */
+        char *path;   /* of a file or block device; NULL: another kind, or an empty drive */
+        char *format; /* "qcow2", "raw", ...; NULL if it is not said */
+        bool read_only;
+} DomainDisk;
+
+/* A file that uservm created for this VM (metadata). */
+typedef struct DomainStorage {
+        char *path;
+        char *base;    /* the image that it is on top of, or NULL */
+        bool is_setup; /* no disk of the user's, but what the guest is set up with */
+} DomainStorage;
+
 typedef struct DomainInfo {
         char *name;
-        char uuid[37];   /* lower case with dashes */
-        uint64_t memory; /* <memory>, in bytes */
-        unsigned vcpus;  /* <vcpu>: the 'current' attribute if there is one, else the maximum */
+        char uuid[37];           /* lower case with dashes */
+        uint64_t memory;         /* <memory>, in bytes */
+        uint64_t current_memory; /* <currentMemory>; of a live XML, less the balloon */
+        unsigned vcpus; /* <vcpu>: the 'current' attribute if there is one, else the maximum */
+        bool agent;     /* of a live XML: QEMU's guest agent is connected */
         DomainNic *nics;
         size_t n_nics;
-        char **storage; /* files uservm created for this VM (metadata), NULL-terminated */
+        DomainDisk *disks;
+        size_t n_disks;
+        DomainStorage *storage;
+        size_t n_storage;
 } DomainInfo;
 
 /* Reads what uservm needs to know of a domain. Returns 0; -EBADMSG: not a domain that libvirt would

@@ -6,14 +6,22 @@ service_libservice_a_SOURCES = \
 	service/connection.c service/connection.h \
 	service/create.c service/create.h \
 	service/disk.c service/disk.h \
+	service/disk-check.c service/disk-check.h \
 	service/domain-build.c service/domain-build.h \
 	service/domain-forward.c service/domain-forward.h \
 	service/domain-live.c service/domain-live.h \
 	service/domain-xml.c service/domain-xml.h \
 	service/error.c service/error.h \
 	service/forward.c service/forward.h \
+	service/guest-probe.c service/guest-probe.h \
+	service/guest-setup.c service/guest-setup.h \
+	service/guest-setup-check.c \
+	service/guest-watch.c service/guest-watch.h \
 	service/host.c service/host.h \
 	service/host-port.c service/host-port.h \
+	service/image-info.c service/image-info.h \
+	service/job.c service/job.h \
+	service/job-bus.c service/job-bus.h \
 	service/libvirt-event.c service/libvirt-event.h \
 	service/log.h \
 	service/manager.c service/manager.h \
@@ -26,10 +34,16 @@ service_libservice_a_SOURCES = \
 	service/passt-forward.c \
 	service/port-check.c service/port-check.h \
 	service/process.c service/process.h \
+	service/qemu-img.c service/qemu-img.h \
+	service/save.c service/save.h \
+	service/seed-image.c service/seed-image.h \
 	service/settings.c service/settings.h \
+	service/settings-check.c \
+	service/storage.c service/storage.h \
 	service/util.h \
 	service/vm.c service/vm.h \
 	service/vm-bus.c service/vm-bus.h \
+	service/vm-config.c service/vm-config.h \
 	service/vm-forward.c service/vm-forward.h \
 	service/vm-lifecycle.c service/vm-lifecycle.h \
 	service/vm-network.c service/vm-network.h \

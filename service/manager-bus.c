@@ -10,6 +10,7 @@
 #include "config.h"
 #include "create.h"
 #include "error.h"
+#include "job-bus.h"
 #include "settings.h"
 #include "vm-bus.h"
 
@@ -20,6 +21,10 @@ static int method_create_vm(sd_bus_message *m, void *userdata, sd_bus_error *err
         Settings *settings;
         int r;
 
+        /* It may have a password in it. */
+        r = sd_bus_message_sensitive(m);
+        if (r < 0)
+                return r;
         r = settings_read(m, &settings, error);
         if (r < 0)
                 return r;
@@ -216,7 +221,8 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("RebootVM", SD_BUS_ARGS("s", vm), SD_BUS_NO_RESULT, forward_to_vm,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("DeleteVM", SD_BUS_ARGS("s", vm, "a{sv}", options),
-                                SD_BUS_NO_RESULT, forward_to_vm, SD_BUS_VTABLE_UNPRIVILEGED),
+                                SD_BUS_RESULT("a{sv}", result), forward_to_vm,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("AddPortForward", SD_BUS_ARGS("s", vm, "s", spec, "a{sv}", options),
                                 SD_BUS_RESULT("a{sv}", forward), forward_to_vm,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
@@ -239,7 +245,8 @@ int manager_bus_register(Manager *m) {
         r = sd_bus_add_object_manager(m->bus, NULL, MANAGER_PATH);
         if (r < 0)
                 return r;
-        return vm_bus_register(m);
+        r = vm_bus_register(m);
+        return r < 0 ? r : job_bus_register(m);
 }
 
 void manager_bus_host_changed(Manager *m) {

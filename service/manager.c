@@ -15,11 +15,14 @@
 #include <time.h>
 
 #include "error.h"
+#include "guest-watch.h"
+#include "job.h"
 #include "log.h"
 #include "manager-bus.h"
 #include "memory.h"
 #include "operation.h"
 #include "passt.h"
+#include "storage.h"
 
 /* Starting a VM takes libvirt about a second, most of it waiting; this many at a time. libvirt's
  * daemon itself serves five calls of one client at a time (max_client_requests). */
@@ -278,16 +281,20 @@ static int list_domains(virConnectPtr conn, unsigned flags, char ***ret, sd_bus_
         return *ret ? 0 : -ENOMEM;
 }
 
-/* What an earlier uservmd, killed at a bad moment, may have left of VMs that do not run. Later
- * there are passts whose VMs are just about to run. */
+/* What an earlier uservmd, killed at a bad moment, may have left of VMs that do not run, or are no
+ * more. Later there are passts and files whose VMs are just about to be. */
 static int clean_up(virConnectPtr conn, sd_bus_error *error) {
-        _cleanup_(strv_freep) char **active = NULL;
+        _cleanup_(strv_freep) char **active = NULL, **all = NULL;
         int r;
 
         r = list_domains(conn, VIR_CONNECT_LIST_DOMAINS_ACTIVE, &active, error);
         if (r < 0)
                 return r;
         passt_clean_up(active);
+        r = list_domains(conn, 0, &all, error);
+        if (r < 0)
+                return r;
+        storage_clean_up(all);
         return 0;
 }
 
@@ -388,10 +395,15 @@ static void on_closed(void *userdata) {
         inquire(m, connect_run, connect_done);
 }
 
-static void on_domain_changed(const char *uuid, bool live, void *userdata) {
+static void on_domain_changed(const char *uuid, DomainChange what, void *userdata) {
         Manager *m = userdata;
+        VM *vm = manager_find_uuid(m, uuid);
 
-        if (!m->stopping && refresh_uuid(m, uuid, live) < 0)
+        if (m->stopping)
+                return;
+        if (what == DOMAIN_REBOOTED && vm)
+                guest_watch_rebooted(vm);
+        if (refresh_uuid(m, uuid, what != DOMAIN_STORED) < 0)
                 log_error("Out of memory");
 }
 
@@ -494,6 +506,7 @@ void manager_stop(Manager *m) {
         m->stopping = true;
         if (m->serving)
                 (void) sd_bus_release_name(m->bus, USERVM_BUS_NAME);
+        job_cancel_copies(m);
         /* Looked at now and after each turn of the loop, of which every job that ends causes one.
          */
         if (sd_event_add_post(m->event, NULL, exit_when_idle, m) < 0)

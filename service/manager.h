@@ -21,6 +21,8 @@ struct Manager {
 
         VM **vms; /* those not on the bus yet included */
         size_t n_vms;
+        struct Job *jobs;
+        unsigned n_jobs_begun;
         Host *host; /* NULL until it has been asked */
 
         bool listing;    /* libvirt is being asked for all domains */
@@ -41,7 +43,8 @@ int manager_new(sd_event *event, const char *uri, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_CLEANUP(Manager *, manager_free);
 
-/* Gives up the name on the bus, lets running operations end, then exits the event loop. */
+/* Gives up the name on the bus, lets running operations end, but for copies, which it cancels, then
+ * exits the event loop. */
 void manager_stop(Manager *m);
 
 /* The VM of this name or, if there is none, of this UUID. NoSuchVM if there is neither, or

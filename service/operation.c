@@ -13,6 +13,7 @@
 
 #include "connection.h"
 #include "error.h"
+#include "guest-watch.h"
 #include "log.h"
 #include "manager.h"
 #include "network-watch.h"
@@ -31,6 +32,7 @@ static Operation *operation_free(Operation *o) {
         sd_bus_message_unref(o->message);
         sd_bus_error_free(&o->error);
         vm_snapshot_free(o->snapshot);
+        job_free(o->job);
         free(o->name);
         vm_unref(o->vm);
         free(o);
@@ -52,7 +54,7 @@ static int run_on_domain(Operation *o, virConnectPtr conn) {
 
 /* What others did to the live VM, libvirt tells. */
 static bool is_live_known(const Operation *o) {
-        return o->type != &refresh_type && o->vm->n_live_changes == o->n_live_changes;
+        return o->type->spares_live && o->vm->n_live_changes == o->n_live_changes;
 }
 
 static void read_result(Operation *o, virConnectPtr conn) {
@@ -79,7 +81,8 @@ static void operation_run(void *userdata) {
         r = run_on_domain(o, conn);
         if (r < 0 && !sd_bus_error_is_set(&o->error))
                 sd_bus_error_set_errno(&o->error, r);
-        read_result(o, conn);
+        if (!o->type->only_reads)
+                read_result(o, conn);
 }
 
 static void send_reply(Operation *o) {
@@ -107,7 +110,7 @@ static void send_reply(Operation *o) {
 static void log_result(const Operation *o) {
         if (sd_bus_error_is_set(&o->error))
                 log_warning("%s VM '%s': %s", o->type->verb, o->name, o->error.message);
-        else if (o->message)
+        else if (o->message && !o->type->only_reads)
                 log_info("%s VM '%s': done", o->type->verb, o->name);
 }
 
@@ -115,6 +118,7 @@ static void operation_finish(Operation *o) {
         VM *vm = o->vm;
 
         forward_list_done(&vm->reserved);
+        o->job = job_free(o->job);
         log_result(o);
         if (o->snapshot) {
                 vm->n_changes_read = o->n_changes;
@@ -124,6 +128,7 @@ static void operation_finish(Operation *o) {
         else
                 vm_set_transition(vm, VM_STATE_NONE);
         network_watch_update(vm);
+        guest_watch_update(vm);
         send_reply(o);
 }
 

@@ -9,6 +9,7 @@
 #include <libvirt/libvirt.h>
 #include <systemd/sd-bus.h>
 
+#include "job.h"
 #include "vm.h"
 
 typedef struct OperationType {
@@ -30,6 +31,8 @@ typedef struct OperationType {
         void (*free_data)(void *data);
         VMState transition; /* the state to show meanwhile, or VM_STATE_NONE */
         bool creates;       /* there is no domain yet */
+        bool spares_live;   /* of the live VM it changes the network at most */
+        bool only_reads;    /* it changes nothing, so there is nothing to read anew, or to log */
 } OperationType;
 
 struct Operation {
@@ -38,6 +41,7 @@ struct Operation {
         sd_bus_message *message; /* the call to answer, or NULL */
         void *data;              /* the type's own */
         char *name;              /* the VM's, for messages */
+        Job *job;                /* that others see of it, made by prepare; or NULL */
 
         /* Results, from the worker. */
         sd_bus_error error;

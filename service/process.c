@@ -8,7 +8,9 @@
  *
  * Several workers may be here at once. The pipes are born close-on-exec and the child closes all
  * but its first three descriptors, so that no child holds another's pipe open. Each child is waited
- * for by its own pid; SIGCHLD and its handler are not touched.
+ * for by its own pid; SIGCHLD and its handler are not touched. Should the thread that waits end, as
+ * it does when this process is killed, the kernel kills the child too (PR_SET_PDEATHSIG), which
+ * posix_spawn(3) could not ask for: nobody would want what it makes any more.
  *
  * Deliberately absent: a timeout, input for the child, a shell, and a say in its environment. */
 
@@ -19,8 +21,8 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "util.h"
@@ -106,12 +108,13 @@ static int stream_read(Stream *s) {
 }
 
 /* Reads both streams until the child has ended. */
-static int read_until_exit(int pidfd, Stream *output, Stream *error) {
+static int read_until_exit(int pidfd, Stream *output, Stream *error, const ProcessWatch *watch) {
         for (;;) {
                 struct pollfd fds[] = {
                         { .fd = pidfd, .events = POLLIN },
                         { .fd = output->fd, .events = POLLIN },
                         { .fd = error->fd, .events = POLLIN },
+                        { .fd = watch ? watch->cancel_fd : -EBADF, .events = POLLIN },
                 };
                 int r;
 
@@ -121,9 +124,14 @@ static int read_until_exit(int pidfd, Stream *output, Stream *error) {
                         return -errno;
                 }
 
+                if (fds[3].revents != 0)
+                        return -ECANCELED;
+
                 r = stream_read(output);
                 if (r < 0)
                         return r;
+                if (watch && fds[1].revents != 0)
+                        watch->on_output(output->text, watch->userdata);
                 r = stream_read(error);
                 if (r < 0)
                         return r;
@@ -155,70 +163,85 @@ static char **environment_in_c_locale(void) {
         return copy;
 }
 
-static int prepare_descriptors(posix_spawn_file_actions_t *actions, int output_fd, int error_fd) {
-        int r;
+/* In the child: what this process has set up for itself must not go on in another program. Signals
+ * that are ignored or blocked here stay so across execve(2). */
+static int reset_signals(void) {
+        sigset_t none;
 
-        r = posix_spawn_file_actions_adddup2(actions, output_fd, STDOUT_FILENO);
-        if (r == 0)
-                r = posix_spawn_file_actions_adddup2(actions, error_fd, STDERR_FILENO);
-        if (r == 0)
-                r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY,
-                                                     0);
-        if (r == 0)
-                r = posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1);
-        return -r;
+        for (int i = 1; i < NSIG; i++)
+                (void) signal(i, SIG_DFL);
+        sigemptyset(&none);
+        return sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* The daemon blocks and ignores signals for reasons of its own, which both survive execve(2). */
-static int prepare_signals(posix_spawnattr_t *attributes) {
-        sigset_t all, none;
-        int r;
+/* In the child: standard input from /dev/null, the others on the pipes, and nothing else. */
+static int set_descriptors(int output_fd, int error_fd) {
+        int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-        sigfillset(&all);
-        sigemptyset(&none);
+        return null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||
+                               dup2(output_fd, STDOUT_FILENO) < 0 ||
+                               dup2(error_fd, STDERR_FILENO) < 0
+                       ? -1
+                       : close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+}
 
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-        if (r == 0)
-                r = posix_spawnattr_setsigmask(attributes, &none);
-        if (r == 0)
-                r = posix_spawnattr_setflags(attributes,
-                                             POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-        return -r;
+/* The child's side of fork(2), where other threads may have held any lock: system calls only. */
+_Noreturn static void become(const char *const argv[], char **environment, int output_fd,
+                             int error_fd, int failure_fd, pid_t parent) {
+        int failure;
+
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) >= 0 && getppid() == parent && reset_signals() >= 0 &&
+            set_descriptors(output_fd, error_fd) >= 0)
+                execvpe(argv[0], (char *const *) argv, environment);
+        failure = errno;
+        (void) !write(failure_fd, &failure, sizeof(failure));
+        _exit(127);
+}
+
+/* Why the child could not become the program: 0 if it did, which closes the pipe. */
+static int read_failure(int fd) {
+        int failure;
+        ssize_t n;
+
+        do
+                n = read(fd, &failure, sizeof(failure));
+        while (n < 0 && errno == EINTR);
+        return n == sizeof(failure) ? -failure : 0;
 }
 
 static int spawn(const char *const argv[], int output_fd, int error_fd, pid_t *ret_pid) {
-        _cleanup_(posix_spawn_file_actions_destroy) posix_spawn_file_actions_t actions;
-        _cleanup_(posix_spawnattr_destroy) posix_spawnattr_t attributes;
-        _cleanup_free_ char **environment = NULL;
-        int r;
+        _cleanup_free_ char **environment = environment_in_c_locale();
+        pid_t parent = getpid(), pid;
+        int failure[2], r;
 
-        /* With glibc neither of the two can fail. */
-        posix_spawn_file_actions_init(&actions);
-        posix_spawnattr_init(&attributes);
-
-        environment = environment_in_c_locale();
         if (!environment)
                 return -ENOMEM;
+        if (pipe2(failure, O_CLOEXEC) < 0)
+                return -errno;
 
-        r = prepare_descriptors(&actions, output_fd, error_fd);
-        if (r < 0)
-                return r;
-        r = prepare_signals(&attributes);
-        if (r < 0)
-                return r;
-
-        return -posix_spawnp(ret_pid, argv[0], &actions, &attributes, (char *const *) argv,
-                             environment);
+        pid = fork();
+        if (pid == 0)
+                become(argv, environment, output_fd, error_fd, failure[1], parent);
+        r = pid < 0 ? -errno : 0;
+        close(failure[1]);
+        if (r >= 0)
+                r = read_failure(failure[0]);
+        close(failure[0]);
+        if (r < 0 && pid > 0)
+                (void) waitpid(pid, NULL, 0);
+        if (r >= 0)
+                *ret_pid = pid;
+        return r;
 }
 
 /* Reads what the child writes and waits for its end. A child that cannot be read is killed, for it
  * must be waited for in any case. */
-static int attend(pid_t pid, Stream *output, Stream *error) {
+static int attend(pid_t pid, Stream *output, Stream *error, const ProcessWatch *watch) {
         _cleanup_close_ int pidfd = -EBADF;
         int status, r;
 
         pidfd = pidfd_open(pid, 0);
-        r = pidfd < 0 ? -errno : read_until_exit(pidfd, output, error);
+        r = pidfd < 0 ? -errno : read_until_exit(pidfd, output, error, watch);
         if (r < 0)
                 kill(pid, SIGKILL);
 
@@ -232,6 +255,11 @@ static int attend(pid_t pid, Stream *output, Stream *error) {
 }
 
 int process_run(const char *const argv[], char **ret_output, char **ret_error) {
+        return process_run_watched(argv, NULL, ret_output, ret_error);
+}
+
+int process_run_watched(const char *const argv[], const ProcessWatch *watch, char **ret_output,
+                        char **ret_error) {
         _cleanup_stream_ Stream output = { .fd = -EBADF }, error = { .fd = -EBADF };
         _cleanup_close_ int output_fd = -EBADF, error_fd = -EBADF;
         pid_t pid;
@@ -252,7 +280,7 @@ int process_run(const char *const argv[], char **ret_output, char **ret_error) {
         close(TAKE_FD(output_fd));
         close(TAKE_FD(error_fd));
 
-        status = attend(pid, &output, &error);
+        status = attend(pid, &output, &error, watch);
         if (status < 0)
                 return status;
 

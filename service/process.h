@@ -11,8 +11,21 @@
  * *ret_output and *ret_error (each may be NULL: discarded) are what it wrote to standard output and
  * standard error, always valid strings on success; at most 1 MiB of each is kept, the rest read and
  * dropped.
- * Waits for the program's own end only, not for what it leaves in the background.
+ * Waits for the program's own end only, not for what it leaves in the background. If this process
+ * is killed meanwhile, so is the program.
  * Returns the exit status (0 to 255; 128 + N if signal N ended it), or a negative errno when it
  * could not be run. -ENOENT: no such program in $PATH (-EACCES if a folder there cannot be
  * searched, see execvp(3)). */
 int process_run(const char *const argv[], char **ret_output, char **ret_error);
+
+/* For a program that takes its time. */
+typedef struct ProcessWatch {
+        /* All of its standard output so far, each time that there is more. */
+        void (*on_output)(const char *output, void *userdata);
+        void *userdata;
+        int cancel_fd; /* once this can be read, the program is killed: -ECANCELED */
+} ProcessWatch;
+
+/* As process_run(); watch may be NULL. */
+int process_run_watched(const char *const argv[], const ProcessWatch *watch, char **ret_output,
+                        char **ret_error);

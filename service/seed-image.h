@@ -5,9 +5,6 @@
  * NoCloud data source finds the files user-data and meta-data
  * (https://docs.cloud-init.io, "NoCloud"). Blocks: call it on a worker. */
 
-/* Writes one at path, which must not exist, readable and writable by the user alone. It is the same
- * to the byte for the same contents. There is no network-config: without it cloud-init has the
- * guest use DHCP.
- * Returns 0 or a negative errno (-EEXIST, -ENOENT, -EACCES, -ENOSPC, ...); no file of ours is left
- * then. */
-int seed_image_write(const char *path, const char *user_data, const char *meta_data);
+/* Writes one to an empty file. There is no network-config: without it cloud-init has the guest use
+ * DHCP. Returns 0 or a negative errno (-ENOSPC, ...). */
+int seed_image_write(int fd, const char *user_data, const char *meta_data);

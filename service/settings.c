@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A table says which keys there are, of which types, and where their values go. Then come the
- * checks of single values, and of values that need each other. */
+/* A table says which keys there are, of which types, and where their values go. */
 
 #include "settings.h"
 
@@ -10,22 +9,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/sysinfo.h>
 
 #include "error.h"
 #include "util.h"
 
 #define DEFAULT_MEMORY (2ULL << 30)
 #define DEFAULT_VCPUS 2U
-
-/* Less than this does not even boot a kernel. */
-#define MEMORY_MIN (16ULL << 20)
-/* What q35 takes without an IOMMU for interrupt remapping (8-bit APIC IDs). */
-#define VCPUS_MAX 255U
-/* A host name label is at most this long (RFC 1035), and the name becomes the guest's host name. */
-#define NAME_MAX_LENGTH 63
-/* x86 Linux takes at most this as its command line. */
-#define CMDLINE_MAX_LENGTH 2047
 
 int size_parse(const char *s, uint64_t *ret) {
         static const char units[] = "KMGT";
@@ -110,6 +99,12 @@ static int read_boolean(sd_bus_message *m, const char *key, void *field, sd_bus_
         return r;
 }
 
+static int read_strings(sd_bus_message *m, const char *key, void *field, sd_bus_error *error) {
+        char ***target = field;
+
+        return sd_bus_message_read_strv(m, target);
+}
+
 static int append_forward(ForwardList *list, const char *spec, sd_bus_error *error) {
         _cleanup_forward_ Forward f = {};
         _cleanup_free_ char *reason = NULL;
@@ -149,21 +144,43 @@ typedef struct Key {
         size_t offset;
 } Key;
 
+static int read_dictionary(sd_bus_message *m, const Key *known, void *object, sd_bus_error *error);
+static int read_more_disks(sd_bus_message *m, const char *key, void *field, sd_bus_error *error);
+
+static const Key disk_keys[] = {
+        { "disk", { "s" }, read_string, offsetof(DiskSettings, disk) },
+        { "image", { "s" }, read_string, offsetof(DiskSettings, image) },
+        { "copy", { "b" }, read_boolean, offsetof(DiskSettings, copy) },
+        { "disk-size", { "t", "s" }, read_size, offsetof(DiskSettings, size) },
+        {},
+};
+
+/* The first disk is the one of "disk" and its like, or has none of these. */
 static const Key keys[] = {
         { "name", { "s" }, read_string, offsetof(Settings, name) },
         { "memory", { "t", "s" }, read_size, offsetof(Settings, memory) },
         { "vcpus", { "u" }, read_number, offsetof(Settings, vcpus) },
-        { "disk", { "s" }, read_string, offsetof(Settings, disk) },
-        { "disk-size", { "t", "s" }, read_size, offsetof(Settings, disk_size) },
+        { "disk", { "s" }, read_string, offsetof(Settings, disks[0].disk) },
+        { "image", { "s" }, read_string, offsetof(Settings, disks[0].image) },
+        { "copy", { "b" }, read_boolean, offsetof(Settings, disks[0].copy) },
+        { "disk-size", { "t", "s" }, read_size, offsetof(Settings, disks[0].size) },
+        { "disks", { "aa{sv}" }, read_more_disks, 0 },
         { "cdrom", { "s" }, read_string, offsetof(Settings, cdrom) },
         { "kernel", { "s" }, read_string, offsetof(Settings, kernel) },
         { "initrd", { "s" }, read_string, offsetof(Settings, initrd) },
         { "cmdline", { "s" }, read_string, offsetof(Settings, cmdline) },
+        { "hostname", { "s" }, read_string, offsetof(Settings, setup.hostname) },
+        { "user", { "s" }, read_string, offsetof(Settings, setup.user) },
+        { "ssh-keys", { "as" }, read_strings, offsetof(Settings, setup.ssh_keys) },
+        { "password", { "s" }, read_string, offsetof(Settings, password) },
+        { "user-data", { "s" }, read_string, offsetof(Settings, setup.user_data) },
+        { "guest-setup", { "s" }, read_string, offsetof(Settings, guest_setup) },
         { "forwards", { "as" }, read_forwards, offsetof(Settings, forwards) },
         { "accelerator", { "s" }, read_string, offsetof(Settings, accelerator) },
         { "firmware", { "s" }, read_string, offsetof(Settings, firmware) },
         { "start", { "b" }, read_boolean, offsetof(Settings, start) },
         { "autostart", { "b" }, read_boolean, offsetof(Settings, autostart) },
+        {},
 };
 
 static int check_type(const Key *key, const char *contents, sd_bus_error *error) {
@@ -176,18 +193,19 @@ static int check_type(const Key *key, const char *contents, sd_bus_error *error)
                                  key->types[1] ?: "", key->types[1] ? "'" : "");
 }
 
-static int read_value(sd_bus_message *m, const char *name, Settings *s, uint32_t *seen,
-                      sd_bus_error *error) {
+/* seen has a bit for each key that has been there. */
+static int read_value(sd_bus_message *m, const char *name, const Key *known, void *object,
+                      uint32_t *seen, sd_bus_error *error) {
         const char *contents;
         const Key *key = NULL;
         int r;
 
-        for (size_t i = 0; i < ELEMENTSOF(keys) && !key; i++)
-                if (streq(keys[i].name, name)) {
+        for (size_t i = 0; known[i].name && !key; i++)
+                if (streq(known[i].name, name)) {
                         if (*seen & (1U << i))
                                 return invalid(error, name, "is given twice");
                         *seen |= 1U << i;
-                        key = &keys[i];
+                        key = &known[i];
                 }
         if (!key)
                 return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
@@ -204,13 +222,13 @@ static int read_value(sd_bus_message *m, const char *name, Settings *s, uint32_t
         r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, contents);
         if (r < 0)
                 return r;
-        r = key->read(m, key->name, (char *) s + key->offset, error);
+        r = key->read(m, key->name, (char *) object + key->offset, error);
         if (r < 0)
                 return r;
         return sd_bus_message_exit_container(m);
 }
 
-static int read_dictionary(sd_bus_message *m, Settings *s, sd_bus_error *error) {
+static int read_dictionary(sd_bus_message *m, const Key *known, void *object, sd_bus_error *error) {
         uint32_t seen = 0;
         const char *name;
         int r;
@@ -222,7 +240,7 @@ static int read_dictionary(sd_bus_message *m, Settings *s, sd_bus_error *error) 
                 r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &name);
                 if (r < 0)
                         return r;
-                r = read_value(m, name, s, &seen, error);
+                r = read_value(m, name, known, object, &seen, error);
                 if (r < 0)
                         return r;
                 r = sd_bus_message_exit_container(m);
@@ -232,106 +250,43 @@ static int read_dictionary(sd_bus_message *m, Settings *s, sd_bus_error *error) 
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-/* A name is a host name, a file name and part of a unit name, and must not be taken for a UUID. */
-static int check_name(const char *name, sd_bus_error *error) {
-        size_t n;
-
-        if (!name)
-                return invalid(error, "name", "is missing; every VM needs one");
-        n = strlen(name);
-        if (n > NAME_MAX_LENGTH)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "name: is %zu bytes long; at most %d are allowed", n,
-                                         NAME_MAX_LENGTH);
-        for (size_t i = 0; i < n; i++)
-                if (!isascii(name[i]) || !(isalnum(name[i]) || (i > 0 && strchr("-_.", name[i]))))
-                        return invalid(
-                                error, "name",
-                                "may have letters, digits, '-', '_' and '.' only, and begins "
-                                "with a letter or digit");
-        if (n == 36 && strspn(name, "0123456789abcdefABCDEF-") == n)
-                return invalid(error, "name", "looks like a UUID; choose another one");
-        return 0;
-}
-
-static int check_memory(uint64_t memory, sd_bus_error *error) {
-        struct sysinfo info;
-
-        if (memory < MEMORY_MIN)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "memory: %llu bytes are too few; the least is %lluM",
-                                         (unsigned long long) memory, MEMORY_MIN >> 20);
-        if (sysinfo(&info) >= 0 && memory > (uint64_t) info.totalram * info.mem_unit)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "memory: %lluM are more than this host has (%lluM)",
-                                         (unsigned long long) memory >> 20,
-                                         (unsigned long long) info.totalram * info.mem_unit >> 20);
-        return 0;
-}
-
-static int check_printable(const char *key, const char *value, sd_bus_error *error) {
-        for (const char *s = value; s && *s; s++)
-                if (iscntrl((unsigned char) *s))
-                        return invalid(error, key, "has a control character in it");
-        return 0;
-}
-
-static int check_boot(const Settings *s, sd_bus_error *error) {
-        if (s->disk && s->disk_size > 0)
-                return invalid(error, "disk-size",
-                               "makes a new disk, and 'disk' names one; give one "
-                               "of them");
-        if (!s->kernel && (s->initrd || s->cmdline))
-                return invalid(error, s->initrd ? "initrd" : "cmdline", "needs a kernel");
-        if (s->kernel && streq(s->firmware, "uefi"))
-                return invalid(error, "firmware", "is of no use when a kernel is booted directly");
-        if (!s->disk && s->disk_size == 0 && !s->cdrom && !s->kernel)
-                return sd_bus_error_set(
-                        error, SD_BUS_ERROR_INVALID_ARGS,
-                        "There is nothing to boot from; give a disk, a disk-size and "
-                        "a cdrom, or a kernel");
-        if (s->cmdline && strlen(s->cmdline) > CMDLINE_MAX_LENGTH)
-                return invalid(error, "cmdline", "is longer than the 2047 bytes that Linux takes");
-        return 0;
-}
-
-static int check(const Settings *s, sd_bus_error *error) {
-        const struct {
-                const char *key, *value;
-        } texts[] = {
-                { "disk", s->disk },     { "cdrom", s->cdrom },     { "kernel", s->kernel },
-                { "initrd", s->initrd }, { "cmdline", s->cmdline },
-        };
+/* They go behind the first disk, whether there is one or not. */
+static int read_more_disks(sd_bus_message *m, const char *key, void *field, sd_bus_error *error) {
+        Settings *s = field;
         int r;
 
-        r = check_name(s->name, error);
+        r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "a{sv}");
         if (r < 0)
                 return r;
-        r = check_memory(s->memory, error);
-        if (r < 0)
-                return r;
-        if (s->vcpus < 1 || s->vcpus > VCPUS_MAX)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
-                                         "vcpus: is %u; 1 to %u are possible", s->vcpus, VCPUS_MAX);
-        if (!streq(s->accelerator, "auto") && !streq(s->accelerator, "kvm") &&
-            !streq(s->accelerator, "tcg"))
-                return invalid(error, "accelerator", "must be 'auto', 'kvm' or 'tcg'");
-        if (!streq(s->firmware, "bios") && !streq(s->firmware, "uefi"))
-                return invalid(error, "firmware", "must be 'bios' or 'uefi'");
-        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
-                r = check_printable(texts[i].key, texts[i].value, error);
+        s->n_disks = 1;
+        while ((r = sd_bus_message_at_end(m, false)) == 0) {
+                if (s->n_disks == DISKS_MAX)
+                        return invalid(error, key, "are too many; at most 15 are possible");
+                r = read_dictionary(m, disk_keys, &s->disks[s->n_disks++], error);
                 if (r < 0)
                         return r;
         }
-        return check_boot(s, error);
+        return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int set_defaults(Settings *s) {
-        if (!s->accelerator)
-                s->accelerator = strdup("auto");
-        if (!s->firmware)
-                s->firmware = strdup("bios");
-        return s->accelerator && s->firmware ? 0 : -ENOMEM;
+/* Without a first disk the next ones move up. */
+static void settle_disks(Settings *s) {
+        const DiskSettings *first = &s->disks[0];
+
+        if (s->n_disks == 0)
+                s->n_disks = 1;
+        if (first->disk || first->image || first->copy || first->size > 0)
+                return;
+        memmove(&s->disks[0], &s->disks[1], (DISKS_MAX - 1) * sizeof(DiskSettings));
+        s->disks[DISKS_MAX - 1] = (DiskSettings){};
+        s->n_disks--;
+}
+
+bool settings_need_copy(const Settings *s) {
+        for (size_t i = 0; i < s->n_disks; i++)
+                if (s->disks[i].copy)
+                        return true;
+        return false;
 }
 
 int settings_read(sd_bus_message *m, Settings **ret, sd_bus_error *error) {
@@ -344,13 +299,11 @@ int settings_read(sd_bus_message *m, Settings **ret, sd_bus_error *error) {
         s->vcpus = DEFAULT_VCPUS;
         s->start = true;
 
-        r = read_dictionary(m, s, error);
+        r = read_dictionary(m, keys, s, error);
         if (r < 0)
                 return r;
-        r = set_defaults(s);
-        if (r < 0)
-                return r;
-        r = check(s, error);
+        settle_disks(s);
+        r = settings_check(s, error);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);
@@ -361,8 +314,16 @@ Settings *settings_free(Settings *s) {
         if (!s)
                 return NULL;
         forward_list_done(&s->forwards);
+        guest_setup_done(&s->setup);
+        if (s->password)
+                explicit_bzero(s->password, strlen(s->password));
+        free(s->password);
+        free(s->guest_setup);
+        for (size_t i = 0; i < DISKS_MAX; i++) {
+                free(s->disks[i].disk);
+                free(s->disks[i].image);
+        }
         free(s->name);
-        free(s->disk);
         free(s->cdrom);
         free(s->kernel);
         free(s->initrd);

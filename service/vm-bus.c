@@ -13,8 +13,10 @@
 #include <errno.h>
 
 #include "error.h"
+#include "guest-watch.h"
 #include "manager.h"
 #include "settings.h"
+#include "vm-config.h"
 #include "vm-forward.h"
 #include "vm-lifecycle.h"
 
@@ -150,6 +152,54 @@ static int method_delete(sd_bus_message *m, void *userdata, sd_bus_error *error)
         return vm_delete(userdata, &options, m);
 }
 
+static int method_rename(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *name;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &name);
+        if (r < 0)
+                return r;
+        r = settings_check_name(name, error);
+        return r < 0 ? r : vm_rename(userdata, name, m);
+}
+
+static int method_set_memory(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        uint64_t bytes;
+        int r;
+
+        r = sd_bus_message_read(m, "t", &bytes);
+        if (r < 0)
+                return r;
+        r = settings_check_memory(bytes, error);
+        return r < 0 ? r : vm_set_memory(userdata, bytes, m);
+}
+
+static int method_set_vcpus(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        unsigned vcpus;
+        int r;
+
+        r = sd_bus_message_read(m, "u", &vcpus);
+        if (r < 0)
+                return r;
+        r = settings_check_vcpus(vcpus, error);
+        return r < 0 ? r : vm_set_vcpus(userdata, vcpus, m);
+}
+
+static int method_list_disks(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        return vm_list_disks(userdata, m);
+}
+
+static int method_resize_disk(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        const char *target;
+        uint64_t size;
+        int r;
+
+        r = sd_bus_message_read(m, "st", &target, &size);
+        if (r < 0)
+                return r;
+        return vm_resize_disk(userdata, target, size, m);
+}
+
 static int read_forward(sd_bus_message *m,
                         int (*parse)(const char *spec, Forward *ret, char **ret_reason),
                         Forward *ret, ForwardOptions *ret_options, sd_bus_error *error) {
@@ -253,6 +303,52 @@ static int get_memory(sd_bus *bus, const char *path, const char *interface, cons
         return sd_bus_message_append(reply, "t", vm->snapshot->stored->memory);
 }
 
+static int get_live_vcpus(sd_bus *bus, const char *path, const char *interface,
+                          const char *property, sd_bus_message *reply, void *userdata,
+                          sd_bus_error *error) {
+        const VM *vm = userdata;
+
+        return sd_bus_message_append(reply, "u", vm->snapshot->live_vcpus);
+}
+
+static int get_live_memory(sd_bus *bus, const char *path, const char *interface,
+                           const char *property, sd_bus_message *reply, void *userdata,
+                           sd_bus_error *error) {
+        const VM *vm = userdata;
+
+        return sd_bus_message_append(reply, "t", vm->snapshot->live_memory);
+}
+
+static int get_ready(sd_bus *bus, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        const VM *vm = userdata;
+
+        return sd_bus_message_append(reply, "b", guest_watch_ready(vm->guest));
+}
+
+static int get_guest_hostname(sd_bus *bus, const char *path, const char *interface,
+                              const char *property, sd_bus_message *reply, void *userdata,
+                              sd_bus_error *error) {
+        const VM *vm = userdata;
+
+        return sd_bus_message_append(reply, "s", guest_watch_facts(vm->guest)->hostname ?: "");
+}
+
+static int get_guest_os(sd_bus *bus, const char *path, const char *interface, const char *property,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        const VM *vm = userdata;
+
+        return sd_bus_message_append(reply, "s", guest_watch_facts(vm->guest)->os ?: "");
+}
+
+static int get_guest_addresses(sd_bus *bus, const char *path, const char *interface,
+                               const char *property, sd_bus_message *reply, void *userdata,
+                               sd_bus_error *error) {
+        const VM *vm = userdata;
+
+        return sd_bus_message_append_strv(reply, guest_watch_facts(vm->guest)->addresses);
+}
+
 static int get_network(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(reply, "s", vm_network(userdata));
@@ -289,6 +385,14 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("VCPUs", "u", get_vcpus, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Memory", "t", get_memory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LiveVCPUs", "u", get_live_vcpus, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LiveMemory", "t", get_live_memory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Ready", "b", get_ready, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("GuestHostname", "s", get_guest_hostname, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("GuestOS", "s", get_guest_os, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("GuestAddresses", "as", get_guest_addresses, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Network", "s", get_network, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NetworkError", "s", get_network_error, 0,
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
@@ -304,8 +408,19 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_METHOD("Pause", "", "", method_pause, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Resume", "", "", method_resume, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Save", "", "", method_save, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Delete", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
-                                method_delete, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Delete", SD_BUS_ARGS("a{sv}", options),
+                                SD_BUS_RESULT("a{sv}", result), method_delete,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Rename", SD_BUS_ARGS("s", name), SD_BUS_NO_RESULT, method_rename,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetMemory", SD_BUS_ARGS("t", bytes), SD_BUS_NO_RESULT,
+                                method_set_memory, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetVCPUs", SD_BUS_ARGS("u", vcpus), SD_BUS_NO_RESULT,
+                                method_set_vcpus, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListDisks", SD_BUS_NO_ARGS, SD_BUS_RESULT("aa{sv}", disks),
+                                method_list_disks, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ResizeDisk", SD_BUS_ARGS("s", target, "t", size), SD_BUS_NO_RESULT,
+                                method_resize_disk, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("AddPortForward", SD_BUS_ARGS("s", spec, "a{sv}", options),
                                 SD_BUS_RESULT("a{sv}", forward), method_add_port_forward,
                                 SD_BUS_VTABLE_UNPRIVILEGED),

@@ -388,6 +388,7 @@ static const OperationType add_type = {
         .reply = add_reply,
         .free_data = forward_change_free,
         .transition = VM_STATE_NONE,
+        .spares_live = true,
 };
 
 /* Remove */
@@ -510,6 +511,7 @@ static const OperationType remove_type = {
         .run = remove_run,
         .free_data = forward_change_free,
         .transition = VM_STATE_NONE,
+        .spares_live = true,
 };
 
 static int submit(VM *vm, const OperationType *type, Forward *f, const ForwardOptions *options,

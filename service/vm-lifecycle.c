@@ -10,12 +10,13 @@
 #include <libvirt/virterror.h>
 
 #include "autostart.h"
-#include "disk.h"
 #include "error.h"
 #include "log.h"
 #include "manager.h"
 #include "operation.h"
 #include "port-check.h"
+#include "save.h"
+#include "storage.h"
 
 static int need_active(Operation *o, sd_bus_error *error) {
         if (vm_is_active(o->vm))
@@ -129,12 +130,6 @@ static int resume_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         return 0;
 }
 
-static int save_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
-        if (virDomainManagedSave(domain, 0) < 0)
-                return error_from_libvirt(error, "save VM '%s'", o->name);
-        return 0;
-}
-
 static int need_paused(Operation *o, sd_bus_error *error) {
         int r;
 
@@ -165,7 +160,30 @@ DEFINE_ACTIVE_OPERATION(vm_reboot, need_active, reboot_run, "reboot", VM_STATE_N
 DEFINE_ACTIVE_OPERATION(vm_reset, need_active, reset_run, "reset", VM_STATE_NONE)
 DEFINE_ACTIVE_OPERATION(vm_pause, need_active, pause_run, "pause", VM_STATE_NONE)
 DEFINE_ACTIVE_OPERATION(vm_resume, need_paused, resume_run, "resume", VM_STATE_NONE)
-DEFINE_ACTIVE_OPERATION(vm_save, need_active, save_run, "save", VM_STOPPING)
+
+/* Save, which is a job */
+
+static int save_prepare(Operation *o, sd_bus_error *error) {
+        int r;
+
+        r = need_active(o, error);
+        return r < 0 ? r : job_new(o->vm->manager, JOB_SAVE, o->vm->name, &o->job);
+}
+
+static int save_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
+        return save_domain(domain, o->name, o->job, error);
+}
+
+static const OperationType save_type = {
+        .verb = "save",
+        .prepare = save_prepare,
+        .run = save_run,
+        .transition = VM_STOPPING,
+};
+
+int vm_save(VM *vm, sd_bus_message *message) {
+        return operation_submit(vm, &save_type, NULL, message);
+}
 
 /* Autostart */
 
@@ -196,36 +214,23 @@ int vm_set_autostart(VM *vm, bool enable, sd_bus_message *message) {
 
 typedef struct Deletion {
         DeleteOptions options;
-        char **storage; /* the files uservm created for the VM */
+        DomainInfo *info; /* the snapshot's, which outlives the operation's run */
         bool active, persistent, autostart;
+        char **removed, **left; /* files, NULL-terminated */
+        size_t n_removed, n_left;
 } Deletion;
 
 static void deletion_free(void *data) {
         Deletion *d = data;
 
-        if (d)
-                strv_free(d->storage);
+        if (d) {
+                strv_free(d->removed);
+                strv_free(d->left);
+        }
         free(d);
 }
 
-static int strv_copy(char **strv, char ***ret) {
-        _cleanup_(strv_freep) char **copy = NULL;
-        size_t n = 0;
-
-        while (strv && strv[n])
-                n++;
-        copy = new0(char *, n + 1);
-        if (!copy)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++) {
-                copy[i] = strdup(strv[i]);
-                if (!copy[i])
-                        return -ENOMEM;
-        }
-        *ret = TAKE_PTR(copy);
-        return 0;
-}
-
+/* The VM's snapshot stays as it is until this operation has ended. */
 static int delete_prepare(Operation *o, sd_bus_error *error) {
         Deletion *d = o->data;
         const VMSnapshot *s = o->vm->snapshot;
@@ -239,7 +244,10 @@ static int delete_prepare(Operation *o, sd_bus_error *error) {
         d->active = s->active;
         d->persistent = s->persistent;
         d->autostart = s->autostart;
-        return strv_copy(s->stored->storage, &d->storage);
+        d->info = s->stored;
+        d->removed = new0(char *, d->info->n_storage + 1);
+        d->left = new0(char *, d->info->n_disks + d->info->n_storage + 1);
+        return d->removed && d->left ? 0 : -ENOMEM;
 }
 
 /* libvirt's test driver refuses flags it has no use for, as an older libvirt would. */
@@ -255,9 +263,50 @@ static int undefine(virDomainPtr domain) {
         return virDomainUndefineFlags(domain, flags);
 }
 
+/* The first failure is the one that is told; other files may go well. */
+static int remove_storage(Deletion *d, sd_bus_error *error) {
+        int r = 0, k;
+
+        for (size_t i = 0; i < d->info->n_storage; i++) {
+                const DomainStorage *storage = &d->info->storage[i];
+
+                if (!d->options.storage && !storage->is_setup)
+                        continue;
+                k = storage_remove(storage->path, r < 0 ? NULL : error);
+                if (k > 0) {
+                        d->removed[d->n_removed] = strdup(storage->path);
+                        if (!d->removed[d->n_removed++])
+                                k = -ENOMEM;
+                }
+                if (r >= 0)
+                        r = k;
+        }
+        return r;
+}
+
+/* Files that the VM had, and what its own were on top of. */
+static int note_left(Deletion *d, const char *path) {
+        if (!path || strv_contains(d->removed, path) || strv_contains(d->left, path) ||
+            access(path, F_OK) < 0)
+                return 0;
+        d->left[d->n_left] = strdup(path);
+        return d->left[d->n_left++] ? 0 : -ENOMEM;
+}
+
+static int remove_files(Deletion *d, sd_bus_error *error) {
+        int r;
+
+        r = remove_storage(d, error);
+        for (size_t i = 0; i < d->info->n_disks && r >= 0; i++)
+                r = note_left(d, d->info->disks[i].path);
+        for (size_t i = 0; i < d->info->n_storage && r >= 0; i++)
+                r = note_left(d, d->info->storage[i].base);
+        return r;
+}
+
 static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
-        const Deletion *d = o->data;
-        int r = 0;
+        Deletion *d = o->data;
+        int r = 0, k;
 
         if (d->active && virDomainDestroy(domain) < 0 &&
             virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
@@ -267,21 +316,42 @@ static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
 
         if (d->autostart)
                 r = autostart_set(o->name, false, error);
-        if (d->options.storage)
-                for (char **path = d->storage; *path; path++) {
-                        /* The first failure is the one that is told; the others may go well. */
-                        int k = disk_remove(*path, r < 0 ? NULL : error);
+        k = remove_files(d, r < 0 ? NULL : error);
+        return r < 0 ? r : k;
+}
 
-                        if (r >= 0)
-                                r = k;
-                }
-        return r;
+static int append_files(sd_bus_message *reply, const char *key, char **files) {
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "s", key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'v', "as");
+        if (r >= 0)
+                r = sd_bus_message_append_strv(reply, files);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static int delete_reply(Operation *o, sd_bus_message *reply) {
+        const Deletion *d = o->data;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{sv}");
+        if (r >= 0)
+                r = append_files(reply, "removed", d->removed);
+        if (r >= 0)
+                r = append_files(reply, "left", d->left);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
 static const OperationType delete_type = {
         .verb = "delete",
         .prepare = delete_prepare,
         .run = delete_run,
+        .reply = delete_reply,
         .free_data = deletion_free,
         .transition = VM_STOPPING,
 };

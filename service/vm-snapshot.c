@@ -235,6 +235,12 @@ static int snapshot_read_domain(virDomainPtr domain, VMSnapshot *s, VMNetwork **
         r = read_definitions(domain, s, network, known, &live, error);
         if (r < 0)
                 return r;
+        if (live) {
+                s->agent = live->agent;
+                s->live_memory = live->current_memory;
+                s->live_vcpus = live->vcpus;
+        }
+        s->live_read = live || !s->active;
         s->autostart = autostart_enabled(s->stored->name);
         r = read_forwards(s, live, *network);
         if (r < 0)

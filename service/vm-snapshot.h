@@ -28,6 +28,10 @@ typedef struct VMSnapshot {
         bool persistent;      /* it has a stored definition */
         bool autostart;       /* its systemd unit is enabled */
         bool managed;         /* it runs with managed networking */
+        bool live_read;       /* what follows has been read, and is not as it was before */
+        bool agent;           /* QEMU's guest agent is connected */
+        uint64_t live_memory; /* bytes, less the balloon; 0 if it does not run, as the next */
+        unsigned live_vcpus;
         DomainInfo *stored;   /* of a VM that is not persistent: the live one */
         ForwardList forwards; /* of all its NICs, with their states */
 } VMSnapshot;

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "guest-watch.h"
 #include "manager.h"
 #include "network-watch.h"
 #include "vm-bus.h"
@@ -46,6 +47,7 @@ VM *vm_unref(VM *vm) {
         if (!vm || --vm->n_ref > 0)
                 return NULL;
         network_watch_free(vm->watch);
+        guest_watch_free(vm->guest);
         vm_network_free(vm->network);
         vm_snapshot_free(vm->snapshot);
         forward_list_done(&vm->reserved);
@@ -80,7 +82,7 @@ static const char *network_of(const VM *vm, const VMSnapshot *s) {
 
 static void announce_changes(VM *vm, const VMSnapshot *before, VMState state_before) {
         const VMSnapshot *now = vm->snapshot;
-        const char *changed[8];
+        const char *changed[10];
         size_t n = 0;
 
         if (state_before != vm_state(vm))
@@ -91,6 +93,10 @@ static void announce_changes(VM *vm, const VMSnapshot *before, VMState state_bef
                 changed[n++] = "VCPUs";
         if (before->stored->memory != now->stored->memory)
                 changed[n++] = "Memory";
+        if (before->live_vcpus != now->live_vcpus)
+                changed[n++] = "LiveVCPUs";
+        if (before->live_memory != now->live_memory)
+                changed[n++] = "LiveMemory";
         if (!streq(network_of(vm, before), network_of(vm, now)))
                 changed[n++] = "Network";
         if (!forwards_equal(&before->forwards, &now->forwards))
@@ -101,6 +107,15 @@ static void announce_changes(VM *vm, const VMSnapshot *before, VMState state_bef
 
         if (n > 0)
                 vm_bus_changed(vm, changed);
+}
+
+/* What of the live VM has not been read is as it was before. */
+static void keep_live(VMSnapshot *now, const VMSnapshot *before) {
+        if (now->live_read || !before)
+                return;
+        now->agent = before->agent;
+        now->live_memory = before->live_memory;
+        now->live_vcpus = before->live_vcpus;
 }
 
 /* Without memory for the new name the old one stays: the next reading tries again. */
@@ -122,6 +137,7 @@ void vm_update(VM *vm, VMSnapshot *snapshot) {
                                : before                        ? before->state
                                                                : VM_STATE_NONE;
 
+        keep_live(snapshot, before);
         vm->snapshot = snapshot;
         vm->transition = VM_STATE_NONE;
         take_name(vm, snapshot->stored->name);

@@ -10,6 +10,7 @@
 typedef struct Manager Manager;
 typedef struct Operation Operation;
 typedef struct NetworkWatch NetworkWatch;
+typedef struct GuestWatch GuestWatch;
 
 typedef struct VM {
         Manager *manager;
@@ -24,6 +25,7 @@ typedef struct VM {
         VMNetwork
                 *network; /* NULL: not managed, or not known; vm-network.h says who may touch it */
         NetworkWatch *watch; /* over the passts of the network, or NULL */
+        GuestWatch *guest;   /* over the guest of a VM that runs, or NULL */
 
         Operation *operations; /* the first one runs, the others wait in order */
         ForwardList reserved;  /* forwards the running operation is about to add */

@@ -17,6 +17,7 @@ NAME = "org.uservm1"
 ROOT = "/org/uservm1"
 MANAGER = "org.uservm1.Manager"
 VM = "org.uservm1.VM"
+JOB = "org.uservm1.Job"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
@@ -42,6 +43,8 @@ def variant(value):
         return GLib.Variant("b", value)
     if isinstance(value, int):
         return GLib.Variant("t", value)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return GLib.Variant("aa{sv}", [dictionary(item) for item in value])
     if isinstance(value, list):
         return GLib.Variant("as", value)
     return GLib.Variant("s", value)

@@ -4,20 +4,26 @@
 
 check_PROGRAMS += \
 	tests/unit/test-disk \
+	tests/unit/test-disk-check \
 	tests/unit/test-domain-build \
 	tests/unit/test-domain-live \
 	tests/unit/test-domain-xml \
 	tests/unit/test-forward \
 	tests/unit/test-host-port \
+	tests/unit/test-image-info \
 	tests/unit/test-passt \
 	tests/unit/test-passt-real \
 	tests/unit/test-process \
+	tests/unit/test-storage \
 	tests/unit/test-worker
 
 LDADD_UNIT = service/libservice.a $(LIBS_SERVICE)
 
-tests_unit_test_disk_SOURCES = tests/unit/test-disk.c tests/unit/test.h
+tests_unit_test_disk_SOURCES = tests/unit/test-disk.c tests/unit/test-files.h tests/unit/test.h
 tests_unit_test_disk_LDADD = $(LDADD_UNIT)
+tests_unit_test_disk_check_SOURCES = tests/unit/test-disk-check.c tests/unit/test-files.h \
+	tests/unit/test.h
+tests_unit_test_disk_check_LDADD = $(LDADD_UNIT)
 tests_unit_test_domain_build_SOURCES = tests/unit/test-domain-build.c tests/unit/test.h
 tests_unit_test_domain_build_LDADD = $(LDADD_UNIT)
 tests_unit_test_domain_live_SOURCES = tests/unit/test-domain-live.c tests/unit/test.h
@@ -28,18 +34,23 @@ tests_unit_test_forward_SOURCES = tests/unit/test-forward.c tests/unit/test.h
 tests_unit_test_forward_LDADD = $(LDADD_UNIT)
 tests_unit_test_host_port_SOURCES = tests/unit/test-host-port.c tests/unit/test.h
 tests_unit_test_host_port_LDADD = $(LDADD_UNIT)
+tests_unit_test_image_info_SOURCES = tests/unit/test-image-info.c tests/unit/test.h
+tests_unit_test_image_info_LDADD = $(LDADD_UNIT)
 tests_unit_test_passt_SOURCES = tests/unit/test-passt.c tests/unit/test.h
 tests_unit_test_passt_LDADD = $(LDADD_UNIT)
 tests_unit_test_passt_real_SOURCES = tests/unit/test-passt-real.c tests/unit/test.h
 tests_unit_test_passt_real_LDADD = $(LDADD_UNIT)
 tests_unit_test_process_SOURCES = tests/unit/test-process.c tests/unit/test.h
 tests_unit_test_process_LDADD = $(LDADD_UNIT)
+tests_unit_test_storage_SOURCES = tests/unit/test-storage.c tests/unit/test-files.h tests/unit/test.h
+tests_unit_test_storage_LDADD = $(LDADD_UNIT)
 tests_unit_test_worker_SOURCES = tests/unit/test-worker.c tests/unit/test.h
 tests_unit_test_worker_LDADD = $(LDADD_UNIT)
 
 BUS_TESTS = \
 	tests/bus/test_contract.py \
 	tests/bus/test_daemon.py \
+	tests/bus/test_disks.py \
 	tests/bus/test_forwards.py \
 	tests/bus/test_lifecycle.py \
 	tests/bus/test_malformed.py \

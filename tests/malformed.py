@@ -50,9 +50,12 @@ class World:
             "empty": self.write("empty", b""),
             "secret": self.write("secret", b"\1" * 512, 0),
             "readonly": self.write("readonly", b"\1" * 512, 0o444),
+            "image": self.write("image", b"\1" * 512, 0o400),
             "port": self.listener.getsockname()[1],
             "pid": os.getpid(),
             "long": "x" * 300,
+            "key": "ssh-ed25519 "
+                   "AAAAC3NzaC1lZDI1NTE5AAAAIJ9J5ZEsUPOjdjzVzwTSJkGDjyCMPuLV1zCmSfb1dHpC me",
             # cut anywhere, one of the two is cut in the midst of a character
             "even": "\u00e9" * 150,
             "uneven": "x" + "\u00e9" * 150,
@@ -124,6 +127,10 @@ def nobody(description, name):
 
 NAME_TWICE = GLib.Variant.parse(GLib.VariantType("(a{sv})"),
                                 "([{'name', <'a'>}, {'name', <'b'>}],)", None, None)
+
+
+SIZE_TWICE = GLib.Variant.parse(GLib.VariantType("aa{sv}"),
+                                "[[{'disk-size', <'1G'>}, {'disk-size', <'2G'>}]]", None, None)
 
 
 CALLS = [
@@ -199,6 +206,68 @@ CALLS = [
     boots("a disk-size that is no size", INVALID_ARGS, "disk-size", disk_size="big"),
     boots("a disk-size that no file can have", UNUSABLE, "{max}", disk_size=2 ** 64 - 1),
     boots("a disk-size of 1000000 TiB", UNUSABLE, disk_size="1000000T"),
+
+    boots("an image that is missing", NOT_FOUND, "{folder}/no-image", image="{folder}/no-image"),
+    boots("an image by a relative path", INVALID_ARGS, "'debian.qcow2'", image="debian.qcow2"),
+    boots("an image that is a folder", UNUSABLE, "{folder}", image="{folder}",
+          cause="a disk that is a folder"),
+    boots("an image that is a text file", UNUSABLE, "{odd}", image="{odd}",
+          cause="a disk that is no image"),
+    boots("an image that is an empty file", UNUSABLE, "{empty}", image="{empty}",
+          cause="a disk that is an empty file"),
+    boots("an image that cannot be read", UNUSABLE, "{secret}", image="{secret}",
+          cause="a disk that cannot be read"),
+    boots("an image and a disk", INVALID_ARGS, "image", "'disk'", image="{image}", disk="{file}"),
+    boots("a copy of nothing", INVALID_ARGS, "copy", copy=True),
+    boots("a copy of a new disk", INVALID_ARGS, "copy", copy=True, disk_size="1G",
+          cause="a copy of nothing"),
+    boots("a copy that is text", INVALID_ARGS, "copy", "'s'", image="{image}", copy="yes"),
+    boots("an image of a size that cannot be", UNUSABLE, "{max}", image="{image}",
+          disk_size=2 ** 64 - 1, cause="a disk-size that no file can have"),
+    boots("disks that are text", INVALID_ARGS, "disks", "'aa{{sv}}'", disks="{file}"),
+    boots("a disk of nothing", INVALID_ARGS, "disks", disks=[{}]),
+    boots("a disk with an unknown key", INVALID_ARGS, "'size'",
+          disks=[{"size": "1G"}]),
+    boots("a disk with a key that is given twice", INVALID_ARGS, "disk-size", "twice",
+          disks=SIZE_TWICE),
+    boots("17 disks", INVALID_ARGS, "disks", "15", disk_size="1M",
+          disks=[{"disk-size": "1M"}] * 16),
+    boots("a second disk that is missing", NOT_FOUND, "/no/second", disk_size="1M",
+          disks=[{"disk": "/no/second"}]),
+    boots("an image that is also a disk", UNUSABLE, "'malformed'", image="{file}",
+          disks=[{"disk": "{file}"}]),
+    boots("one disk twice", UNUSABLE, "'malformed'", disk="{file}", disks=[{"disk": "{file}"}],
+          cause="an image that is also a disk"),
+
+    # What the guest is set up with
+    create("a host name with an underscore", INVALID_ARGS, "hostname", hostname="a_b"),
+    create("a host name with a space", INVALID_ARGS, "hostname", hostname="a b",
+           cause="a host name with an underscore"),
+    create("a host name that begins with a dash", INVALID_ARGS, "hostname", hostname="-a"),
+    create("a host name of 300 bytes", INVALID_ARGS, "hostname", hostname="{long}"),
+    create("a host name that is empty", INVALID_ARGS, "hostname", "empty", hostname=""),
+    create("a user with a colon", INVALID_ARGS, "user", user="a:b", ssh_keys=["{key}"]),
+    create("a user with a newline", INVALID_ARGS, "user", user="a\nroot", ssh_keys=["{key}"],
+           cause="a user with a colon"),
+    create("a user of 300 bytes", INVALID_ARGS, "user", user="{long}", ssh_keys=["{key}"]),
+    create("a user without key or password", INVALID_ARGS, "user", user="dev"),
+    create("keys that are text", INVALID_ARGS, "ssh-keys", "'as'", ssh_keys="{key}"),
+    create("a key that is a file name", INVALID_ARGS, "ssh-keys", ssh_keys=["~/.ssh/id.pub"]),
+    create("a private key", INVALID_ARGS, "ssh-keys", "private",
+           ssh_keys=["-----BEGIN OPENSSH PRIVATE KEY-----"]),
+    create("two keys in one", INVALID_ARGS, "ssh-keys", ssh_keys=["{key}\n{key}"]),
+    create("a key that is empty", INVALID_ARGS, "ssh-keys", ssh_keys=[""]),
+    create("a password that is empty", INVALID_ARGS, "password", password=""),
+    create("a password with a newline", INVALID_ARGS, "password", password="a\nb"),
+    create("a password of 300 bytes", INVALID_ARGS, "password", password="{long}"),
+    create("user-data that is empty", INVALID_ARGS, "user-data", user_data=""),
+    create("user-data of 2 MiB", INVALID_ARGS, "user-data", user_data="#" * (2 << 20)),
+    create("user-data and a key", INVALID_ARGS, "user-data", user_data="#!/bin/sh",
+           ssh_keys=["{key}"]),
+    create("user-data in credentials", INVALID_ARGS, "user-data", "cloud-init",
+           user_data="#!/bin/sh", guest_setup="credentials"),
+    create("a set-up that there is not", INVALID_ARGS, "guest-setup", "'cloud-init'",
+           guest_setup="ignition"),
 
     # What it boots from
     boots("nothing to boot from", INVALID_ARGS, "boot"),

@@ -70,10 +70,17 @@ class Lifecycle(daemon.Case):
         call()
         after = shown[-1] if shown else before
         # At once, and in the signals that came before the reply.
-        self.assertEqual(changes(self.bus.take_signals(), self.path),
-                         [{"State": state} for state in shown])
+        seen = changes(self.bus.take_signals(), self.path)
+        self.assertEqual([change["State"] for change in seen], shown)
+        self.check_live(after)
         self.assertEqual(self.state(), after)
         self.assertEqual(self.states(), {"web": after})
+
+    def check_live(self, state):
+        """What a VM has now, if it runs."""
+        runs = state in (ON, PAUSED)
+        self.assertEqual((self.bus.get(self.path, "LiveVCPUs"),
+                          self.bus.get(self.path, "LiveMemory")), (3, 1 << 30) if runs else (0, 0))
 
     def check_refusal(self, call, before, error):
         self.bring_to(before)
@@ -162,7 +169,7 @@ class Lifecycle(daemon.Case):
     def test_calls_behind_a_delete_find_no_VM(self):
         delete = self.bus.send(client.ROOT, client.MANAGER, "DeleteVM", "(sa{sv})", "web", {})
         start = self.bus.send(client.ROOT, client.MANAGER, "StartVM", "(s)", "web")
-        self.assertIsNone(delete.result())
+        self.assertEqual(delete.result(), {"removed": [], "left": []})
         self.assertFails("NoSuchVM", start.result, says="'web'")
 
 

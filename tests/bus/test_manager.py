@@ -61,7 +61,9 @@ class Manager(daemon.Case):
         web = self.bus.get_all(self.path_of("web"))
         self.assertEqual(web, {
             "Name": "web", "UUID": uuid(1), "State": "shutoff", "VCPUs": 3, "Memory": 1024 * MIB,
-            "Network": "native", "NetworkError": "", "Forwards": [], "Autostart": False})
+            "LiveVCPUs": 0, "LiveMemory": 0, "Ready": False, "GuestHostname": "", "GuestOS": "",
+            "GuestAddresses": [], "Network": "native", "NetworkError": "", "Forwards": [],
+            "Autostart": False})
         self.assertEqual(self.bus.get(self.path_of("old"), "Network"), "none")
 
     def test_properties_of_the_host_are_known_from_the_start(self):
@@ -79,8 +81,10 @@ class Manager(daemon.Case):
         self.assertEqual(vm.pop("UUID"), {name: id for name, id, _, _
                                           in self.bus.manager("ListVMs")}["new"])
         self.assertEqual(vm, {
-            "Name": "new", "State": "running", "VCPUs": 2, "Memory": 2048 * MIB,
-            "Network": "native", "NetworkError": "", "Forwards": [], "Autostart": False})
+            "Name": "new", "State": "running", "VCPUs": 2, "Memory": 2048 * MIB, "LiveVCPUs": 2,
+            "LiveMemory": 2048 * MIB, "Ready": False, "GuestHostname": "", "GuestOS": "",
+            "GuestAddresses": [], "Network": "native", "NetworkError": "", "Forwards": [],
+            "Autostart": False})
         self.assertEqual(path, self.path_of("new"))
 
     def test_create_with_a_disk_and_a_cdrom(self):

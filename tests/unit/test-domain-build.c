@@ -11,7 +11,11 @@
 #include "test.h"
 #include "xml.h"
 
+/* Its disk may be changed by each test, which gets it anew. */
+static DomainBuildDisk disk;
+
 static DomainBuild settings(void) {
+        disk = (DomainBuildDisk){ .path = "/home/u/debian.qcow2", .format = "qcow2" };
         return (DomainBuild){
                 .name = "debian",
                 .type = "kvm",
@@ -19,8 +23,8 @@ static DomainBuild settings(void) {
                 .q35 = true,
                 .memory = 2ULL << 30,
                 .vcpus = 2,
-                .disk = "/home/u/debian.qcow2",
-                .disk_format = "qcow2",
+                .disks = &disk,
+                .n_disks = 1,
                 .passt = true,
         };
 }
@@ -37,6 +41,8 @@ static char *built(const DomainBuild *b, const char *expression) {
                 return NULL;
         context = xmlXPathNewContext(doc);
         xmlXPathRegisterNs(context, (const xmlChar *) "u", (const xmlChar *) DOMAIN_XML_NAMESPACE);
+        xmlXPathRegisterNs(context, (const xmlChar *) "q",
+                           (const xmlChar *) "http://libvirt.org/schemas/domain/qemu/1.0");
         object = xmlXPathEvalExpression((const xmlChar *) expression, context);
         text = xmlXPathCastToString(object);
         xmlXPathFreeObject(object);
@@ -85,7 +91,7 @@ TEST(follows_the_settings) {
         b.q35 = false;
         b.uefi = true;
         b.cdrom = "/iso/debian.iso";
-        b.disk_is_storage = true;
+        disk.created = true;
         b.passt = false;
         CHECK_BUILT(&b, "string(/domain/cpu/@mode)", "maximum");
         CHECK_BUILT(&b, "string(/domain/memory)", "1048577");
@@ -97,7 +103,7 @@ TEST(follows_the_settings) {
         CHECK_BUILT(&b, "string(/domain/metadata/u:vm/u:storage/@path)", "/home/u/debian.qcow2");
         CHECK_BUILT(&b, "count(//interface/backend)", "0");
 
-        b.disk = NULL;
+        b.n_disks = 0;
         CHECK_BUILT(&b, "count(//disk[@device='disk']) + count(/domain/metadata)", "0");
         b.type = "test";
         CHECK_BUILT(&b, "count(/domain/cpu)", "0");
@@ -106,6 +112,45 @@ TEST(follows_the_settings) {
         CHECK_BUILT(&b, "count(/domain/features/acpi)", "1");
         b.uefi = false;
         CHECK_BUILT(&b, "count(/domain/features)", "0");
+}
+
+TEST(several_disks_and_a_seed) {
+        const DomainBuildDisk disks[] = {
+                { "/i/web.qcow2", "qcow2", "/i/debian.qcow2", true },
+                { "/i/data.raw", "raw", NULL, false },
+                { "/i/web.disk3.qcow2", "qcow2", NULL, true },
+        };
+        DomainBuild b = settings();
+
+        b.disks = disks;
+        b.n_disks = ELEMENTSOF(disks);
+        b.seed = "/i/web.seed.iso";
+        CHECK_BUILT(&b, "count(//disk)", "4");
+        CHECK_BUILT(&b, "string(//disk[target/@dev='vda']/source/@file)", "/i/web.qcow2");
+        CHECK_BUILT(&b, "string(//disk[target/@dev='vdb']/driver/@type)", "raw");
+        CHECK_BUILT(&b, "string(//disk[target/@dev='vdc']/source/@file)", "/i/web.disk3.qcow2");
+        CHECK_BUILT(&b, "string(//disk[target/@dev='vdd']/source/@file)", "/i/web.seed.iso");
+        CHECK_BUILT(&b, "count(//disk[target/@dev='vdd']/readonly)", "1");
+        CHECK_BUILT(&b, "count(//disk/readonly)", "1");
+        CHECK_BUILT(&b, "count(//disk[boot])", "1");
+        CHECK_BUILT(&b, "string(//disk[boot]/target/@dev)", "vda");
+        CHECK_BUILT(&b, "count(//u:storage)", "3");
+        CHECK_BUILT(&b, "string(//u:storage[1]/@base)", "/i/debian.qcow2");
+        CHECK_BUILT(&b, "count(//u:storage/@base)", "1");
+        CHECK_BUILT(&b, "string(//u:storage[@setup='yes']/@path)", "/i/web.seed.iso");
+}
+
+TEST(credentials_in_files) {
+        char *const credentials[] = { (char *) "/i/web.credential1", (char *) "/i/a,b", NULL };
+        DomainBuild b = settings();
+
+        b.credentials = credentials;
+        CHECK_BUILT(&b, "count(/domain/q:commandline/q:arg)", "4");
+        CHECK_BUILT(&b, "string(/domain/q:commandline/q:arg[1]/@value)", "-smbios");
+        CHECK_BUILT(&b, "string(/domain/q:commandline/q:arg[2]/@value)",
+                    "type=11,path=/i/web.credential1");
+        CHECK_BUILT(&b, "string(/domain/q:commandline/q:arg[4]/@value)", "type=11,path=/i/a,,b");
+        CHECK_BUILT(&b, "count(//u:storage[@setup='yes'])", "2");
 }
 
 TEST(boots_a_kernel) {
@@ -137,8 +182,8 @@ TEST(keeps_every_value_in_its_field) {
         for (size_t i = 0; i < ELEMENTSOF(values); i++) {
                 DomainBuild b = settings();
 
-                b.name = b.disk = b.cdrom = b.kernel = b.initrd = b.cmdline = values[i];
-                b.disk_is_storage = true;
+                b.name = b.cdrom = b.kernel = b.initrd = b.cmdline = disk.path = values[i];
+                disk.created = true;
                 CHECK_BUILT(&b, "string(/domain/name)", values[i]);
                 CHECK_BUILT(&b, "string(//disk[1]/source/@file)", values[i]);
                 CHECK_BUILT(&b, "string(//disk[2]/source/@file)", values[i]);
@@ -198,7 +243,7 @@ TEST(can_be_read_back) {
                 CHECK_INT(forward_list_append(&forwards, &f), 0);
         }
         b.forwards = &forwards;
-        b.disk_is_storage = true;
+        disk.created = true;
         CHECK_INT(domain_build(&b, &xml), 0);
         CHECK(strstr(xml, "\n      <portForward proto=\"tcp\" address=\"127.0.0.1\">\n"
                           "        <range start=\"8080\" to=\"80\"/>\n"
@@ -209,7 +254,8 @@ TEST(can_be_read_back) {
         CHECK_STR(info->name, "debian");
         CHECK_INT(info->memory, 2ULL << 30);
         CHECK_INT(info->vcpus, 2);
-        CHECK_STR(info->storage[0], "/home/u/debian.qcow2");
+        CHECK_INT(info->n_storage, 1);
+        CHECK_STR(info->storage[0].path, "/home/u/debian.qcow2");
         CHECK_INT(info->n_nics, 1);
         CHECK(info->nics[0].passt);
         CHECK_INT(info->nics[0].forwards.n, forwards.n);
@@ -242,5 +288,6 @@ TEST(refuses_forwards_it_cannot_store) {
         CHECK_INT(domain_build(&b, &xml), 0);
 }
 
-TEST_MAIN(builds_a_plain_vm, follows_the_settings, boots_a_kernel, keeps_every_value_in_its_field,
-          refuses_what_xml_cannot_carry, can_be_read_back, refuses_forwards_it_cannot_store)
+TEST_MAIN(builds_a_plain_vm, follows_the_settings, several_disks_and_a_seed, credentials_in_files,
+          boots_a_kernel, keeps_every_value_in_its_field, refuses_what_xml_cannot_carry,
+          can_be_read_back, refuses_forwards_it_cannot_store)

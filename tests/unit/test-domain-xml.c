@@ -139,9 +139,9 @@ TEST(reads_a_domain) {
         CHECK_STR(info->uuid, "9df8dc55-a2ae-4cc8-b6a3-08285338803f");
         CHECK_INT(info->memory, 2ULL << 30);
         CHECK_INT(info->vcpus, 2);
-        CHECK_STR(info->storage[0], "/home/u/a & b.qcow2");
-        CHECK_STR(info->storage[1], "/home/u/ü.qcow2");
-        CHECK(!info->storage[2]);
+        CHECK_INT(info->n_storage, 2);
+        CHECK_STR(info->storage[0].path, "/home/u/a & b.qcow2");
+        CHECK_STR(info->storage[1].path, "/home/u/ü.qcow2");
 
         CHECK_INT(info->n_nics, 2);
         CHECK_STR(info->nics[0].mac, "52:54:00:00:00:02");
@@ -301,7 +301,7 @@ TEST(reads_memory_units) {
                 CHECK_INT(info->memory, cases[i].bytes);
                 CHECK_INT(info->vcpus, 1);
                 CHECK_INT(info->n_nics, 0);
-                CHECK(info->storage && !info->storage[0]);
+                CHECK_INT(info->n_storage, 0);
         }
 }
 

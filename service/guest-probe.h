@@ -3,7 +3,7 @@
 
 /* Finds out whether a server in the guest answers behind a host port that passt forwards. To
  * connect is no proof of that: passt accepts a connection before it knows whether the guest does.
- */
+ * Both the service and the command are built with this. */
 
 #include <poll.h>
 #include <stdbool.h>

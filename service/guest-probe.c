@@ -22,19 +22,29 @@
  * A server that neither sends anything nor cares for the end of its input is not found. Nothing is
  * ever sent to it: what it made of that would be its own affair. */
 
-#include "probe.h"
+#include "guest-probe.h"
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <time.h>
 
-#include "session.h"
 #include "util.h"
+
+#define USEC_PER_SEC UINT64_C(1000000)
+#define USEC_PER_MSEC UINT64_C(1000)
 
 #define PAUSE_FIRST_USEC (100 * USEC_PER_MSEC)
 #define PAUSE_MAX_USEC (1 * USEC_PER_SEC)
 
 /* How long a connection has to stay open in the guest's network, which is this machine. */
 #define REMAINS_USEC (250 * USEC_PER_MSEC)
+
+static uint64_t now_usec(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t) t.tv_sec * USEC_PER_SEC + (uint64_t) t.tv_nsec / 1000;
+}
 
 static void disconnect(Probe *probe) {
         if (probe->fd >= 0)

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Whether files that a caller names can be what they are named for, looked at before anything is
+ * made. Blocks: on a worker only. Errors are D-Bus errors that a person can act on (see error.h):
+ * ImageNotFound, ImageUnusable, InvalidArgs for a relative path, NotSupported without qemu-img. */
+
+#include <sys/types.h>
+#include <systemd/sd-bus.h>
+
+#include "image-info.h"
+
+/* Checks that a file named by the setting `key` (cdrom, kernel, initrd) is an absolute path to a
+ * readable regular file (cdrom: or a block device). */
+int disk_check_readable(const char *key, const char *path, sd_bus_error *error);
+
+/* What a VM would have a disk image for. */
+typedef enum DiskUse {
+        DISK_IN_PLACE, /* to write to it */
+        DISK_AS_BASE,  /* to make a new image of it or on top of it */
+} DiskUse;
+
+/* Checks that an image can be used so by this user: absolute path, a regular file or block device,
+ * qcow2 or raw, readable (and writable), not encrypted, corrupt, or open in another program, and
+ * all that it is based on there and as it should be.
+ * *ret is what qemu-img says of it. */
+int disk_inspect(const char *path, DiskUse use, ImageInfo **ret, sd_bus_error *error);
+
+/* A file that a VM has as a disk. */
+typedef struct DiskUser {
+        char *vm, *path;
+        bool writes;
+        bool is_base; /* a disk of the VM is based on it */
+} DiskUser;
+
+typedef struct DiskUsers {
+        DiskUser *items;
+        size_t n;
+} DiskUsers;
+
+void disk_users_done(DiskUsers *users);
+int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writes, bool is_base);
+
+/* Checks that no VM has the file in a way that does not go together with this use: a base must not
+ * be written to, and a disk belongs to one VM. ImageUnusable names the VM. Files are compared, not
+ * their paths. */
+int disk_check_users(const char *path, DiskUse use, const DiskUsers *users, sd_bus_error *error);

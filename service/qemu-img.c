@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Paths that are given to it are absolute: qemu-img takes "nbd:…" or "-x" for something other than
+ * a file, but nothing that begins with a slash. */
+
+#include "qemu-img.h"
+
+#include <errno.h>
+
+#include "error.h"
+#include "util.h"
+
+static char *last_line(char *text) {
+        size_t n = strlen(text);
+        char *line, *words;
+
+        while (n > 0 && text[n - 1] == '\n')
+                text[--n] = '\0';
+        line = strrchr(text, '\n');
+        line = line ? line + 1 : text;
+        words = startswith(line, "qemu-img: ");
+        return strdup(words ?: line);
+}
+
+int qemu_img_run(const char *const argv[], const ProcessWatch *watch, char **ret_output,
+                 char **ret_words, sd_bus_error *error) {
+        _cleanup_free_ char *output = NULL, *complaint = NULL;
+        char *words;
+        int r;
+
+        r = process_run_watched(argv, watch, &output, &complaint);
+        if (r == -ENOENT)
+                return sd_bus_error_set(error, USERVM_ERROR_NOT_SUPPORTED,
+                                        "qemu-img is not installed. It comes with the package "
+                                        "qemu-utils (Debian, Ubuntu) or qemu-img (Fedora).");
+        if (r == -ECANCELED)
+                return sd_bus_error_set(error, USERVM_ERROR_CANCELLED, "The job was cancelled.");
+        if (r < 0)
+                return error_from_errno(error, -r, "run qemu-img");
+        if (ret_words) {
+                words = last_line(complaint);
+                if (!words)
+                        return -ENOMEM;
+                *ret_words = words;
+        }
+        if (ret_output)
+                *ret_output = TAKE_PTR(output);
+        return r;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The files that uservm makes for a VM, in the folder where libvirt's session keeps images. They
+ * have hidden names until the VM is defined, so that an end at a bad moment, kill -9 included,
+ * leaves nothing that is not recognized and removed. Blocks: on a worker only. */
+
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+#include "util.h"
+
+/* The folder in which libvirt's session driver keeps images,
+ * $XDG_DATA_HOME/libvirt/images or ~/.local/share/libvirt/images. Returns 0, -ENOMEM, or -ENXIO for
+ * a user without a home. */
+int storage_folder(char **ret);
+
+typedef struct NewFile {
+        char *path;      /* what it is to be called */
+        char *temporary; /* what it is called meanwhile */
+        int fd;          /* open for writing, and locked, which says that its maker is alive */
+} NewFile;
+
+/* The new files of one VM; begin with { .uuid = the VM's }. */
+typedef struct Storage {
+        const char *uuid;
+        NewFile *files;
+        size_t n;
+        bool committed;
+} Storage;
+
+/* Makes an empty file NAME, in FOLDER and for its owner alone; makes the folder (0711 as libvirt
+ * does) if needed. ImageUnusable if there is a file NAME. *ret is valid until the next call. */
+int storage_add(Storage *s, const char *name, const NewFile **ret, sd_bus_error *error);
+
+/* Gives all files their names. Fails as storage_add(), and all are as before then. */
+int storage_commit(Storage *s, sd_bus_error *error);
+
+/* Forgets the files. What has not been committed is removed. */
+void storage_done(Storage *s);
+
+/* Removes the files, committed or not. */
+void storage_undo(Storage *s);
+
+#define _cleanup_storage_ _cleanup_(storage_done)
+
+/* Free space of the folder for this user, in bytes; the folder need not be there yet. */
+int storage_free_space(uint64_t *ret);
+
+/* Removes a file that uservm has made. One that is gone already, that is not in the folder, or is
+ * no regular file is left alone and is no error. Returns 1: removed, 0: left, or a negative errno
+ * with error set. */
+int storage_remove(const char *path, sd_bus_error *error);
+
+/* Finishes what was left by one that has been killed: files of VMs that are defined (their UUIDs,
+ * NULL-terminated) get their names, others are removed. */
+void storage_clean_up(char *const *uuids);

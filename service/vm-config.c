@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What is stored is changed first, and is what the caller asked for. The running VM is changed
+ * after that if it can be; if it cannot, that is no error, as it is so after the next start. What
+ * it has is shown beside what is stored. */
+
+#include "vm-config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <libvirt/virterror.h>
+#include <string.h>
+
+#include "autostart.h"
+#include "disk.h"
+#include "error.h"
+#include "log.h"
+#include "manager.h"
+#include "operation.h"
+
+#define SECTOR_SIZE 512
+
+static int need_stored(Operation *o, sd_bus_error *error) {
+        if (o->vm->snapshot->persistent)
+                return 0;
+        return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
+                                 "VM '%s' has no stored definition that could be changed; define "
+                                 "it first (virsh define)",
+                                 o->name);
+}
+
+/* Name */
+
+typedef struct Renaming {
+        char *name;
+        bool autostart;
+} Renaming;
+
+static void renaming_free(void *data) {
+        Renaming *r = data;
+
+        if (r)
+                free(r->name);
+        free(r);
+}
+
+static int rename_prepare(Operation *o, sd_bus_error *error) {
+        Renaming *renaming = o->data;
+        const VM *other = manager_find_name(o->vm->manager, renaming->name);
+        int r;
+
+        r = need_stored(o, error);
+        if (r < 0)
+                return r;
+        if (other && other != o->vm)
+                return sd_bus_error_setf(error, USERVM_ERROR_VM_EXISTS,
+                                         "There is a VM '%s' already; choose another name",
+                                         renaming->name);
+        if (vm_is_active(o->vm) || vm_state(o->vm) == VM_SAVED)
+                return sd_bus_error_setf(error, USERVM_ERROR_BUSY,
+                                         vm_is_active(o->vm)
+                                                 ? "VM '%s' is running; shut it down first"
+                                                 : "VM '%s' is saved; start it and shut it down "
+                                                   "first",
+                                         o->name);
+        renaming->autostart = o->vm->snapshot->autostart;
+        return 0;
+}
+
+/* The unit's name has the VM's in it. */
+static int move_autostart(const Operation *o, sd_bus_error *error) {
+        const Renaming *renaming = o->data;
+        int r;
+
+        if (!renaming->autostart)
+                return 0;
+        r = autostart_set(renaming->name, true, error);
+        return r < 0 ? r : autostart_set(o->name, false, error);
+}
+
+static int rename_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
+        const Renaming *renaming = o->data;
+        int r;
+
+        if (streq(renaming->name, o->name))
+                return 0;
+        if (virDomainRename(domain, renaming->name, 0) < 0)
+                return error_from_libvirt(error, "rename VM '%s'", o->name);
+        r = move_autostart(o, error);
+        if (r < 0 && virDomainRename(domain, o->name, 0) < 0)
+                log_error("VM '%s' could not be given its name '%s' back", renaming->name, o->name);
+        return r;
+}
+
+static const OperationType rename_type = {
+        .verb = "rename",
+        .prepare = rename_prepare,
+        .run = rename_run,
+        .free_data = renaming_free,
+        .transition = VM_STATE_NONE,
+};
+
+int vm_rename(VM *vm, const char *name, sd_bus_message *message) {
+        Renaming *r = new0(Renaming, 1);
+
+        if (!r)
+                return -ENOMEM;
+        r->name = strdup(name);
+        if (!r->name) {
+                free(r);
+                return -ENOMEM;
+        }
+        return operation_submit(vm, &rename_type, r, message);
+}
+
+/* Memory */
+
+static void set_live_memory(const Operation *o, virDomainPtr domain, unsigned long kib) {
+        unsigned long max = virDomainGetMaxMemory(domain);
+
+        if (kib <= max && virDomainSetMemoryFlags(domain, kib, VIR_DOMAIN_AFFECT_LIVE) < 0)
+                log_info("VM '%s' has its new memory after the next start: %s", o->name,
+                         virGetLastErrorMessage());
+}
+
+/* The maximum cannot be less than what is present, nor the other way round. */
+static int set_memory_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
+                          sd_bus_error *error) {
+        const uint64_t *bytes = o->data;
+        unsigned long kib = (unsigned long) (*bytes / 1024 + (*bytes % 1024 != 0));
+
+        if (virDomainSetMemoryFlags(domain, kib,
+                                    VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_MEM_MAXIMUM) < 0 ||
+            virDomainSetMemoryFlags(domain, kib, VIR_DOMAIN_AFFECT_CONFIG) < 0)
+                return error_from_libvirt(error, "change the memory of VM '%s'", o->name);
+        if (virDomainIsActive(domain) > 0)
+                set_live_memory(o, domain, kib);
+        return 0;
+}
+
+static const OperationType set_memory_type = {
+        .verb = "change the memory of",
+        .prepare = need_stored,
+        .run = set_memory_run,
+        .free_data = free,
+        .transition = VM_STATE_NONE,
+};
+
+int vm_set_memory(VM *vm, uint64_t bytes, sd_bus_message *message) {
+        uint64_t *data = new0(uint64_t, 1);
+
+        if (!data)
+                return -ENOMEM;
+        *data = bytes;
+        return operation_submit(vm, &set_memory_type, data, message);
+}
+
+/* CPUs */
+
+static void set_live_vcpus(const Operation *o, virDomainPtr domain, unsigned n) {
+        int max = virDomainGetVcpusFlags(domain, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_VCPU_MAXIMUM);
+
+        if (max >= 0 && n <= (unsigned) max &&
+            virDomainSetVcpusFlags(domain, n, VIR_DOMAIN_AFFECT_LIVE) < 0)
+                log_info("VM '%s' has its new virtual CPUs after the next start: %s", o->name,
+                         virGetLastErrorMessage());
+}
+
+static int set_vcpus_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
+                         sd_bus_error *error) {
+        const unsigned maximum = VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM;
+        const unsigned *n = o->data;
+        int max = virDomainGetVcpusFlags(domain, maximum);
+        bool more = max >= 0 && *n > (unsigned) max;
+
+        if (max < 0 || (more && virDomainSetVcpusFlags(domain, *n, maximum) < 0) ||
+            virDomainSetVcpusFlags(domain, *n, VIR_DOMAIN_AFFECT_CONFIG) < 0 ||
+            (!more && virDomainSetVcpusFlags(domain, *n, maximum) < 0))
+                return error_from_libvirt(error, "change the virtual CPUs of VM '%s'", o->name);
+        if (virDomainIsActive(domain) > 0)
+                set_live_vcpus(o, domain, *n);
+        return 0;
+}
+
+static const OperationType set_vcpus_type = {
+        .verb = "change the virtual CPUs of",
+        .prepare = need_stored,
+        .run = set_vcpus_run,
+        .free_data = free,
+        .transition = VM_STATE_NONE,
+};
+
+int vm_set_vcpus(VM *vm, unsigned vcpus, sd_bus_message *message) {
+        unsigned *data = new0(unsigned, 1);
+
+        if (!data)
+                return -ENOMEM;
+        *data = vcpus;
+        return operation_submit(vm, &set_vcpus_type, data, message);
+}
+
+/* Disks. The VM's snapshot, which has them, stays as it is until the operation has ended. */
+
+typedef struct Resizing {
+        char *target;
+        uint64_t size;
+        const DomainDisk *disk;
+} Resizing;
+
+static void resizing_free(void *data) {
+        Resizing *r = data;
+
+        if (r)
+                free(r->target);
+        free(r);
+}
+
+static int resize_prepare(Operation *o, sd_bus_error *error) {
+        Resizing *resizing = o->data;
+        const DomainInfo *info = o->vm->snapshot->stored;
+
+        for (size_t i = 0; i < info->n_disks && !resizing->disk; i++)
+                if (streq_ptr(info->disks[i].target, resizing->target))
+                        resizing->disk = &info->disks[i];
+        if (!resizing->disk)
+                return sd_bus_error_setf(
+                        error, SD_BUS_ERROR_INVALID_ARGS,
+                        "target: VM '%s' has no disk '%.*s'; ListDisks lists those "
+                        "it has",
+                        o->name, utf8_prefix(resizing->target, QUOTED_MAX), resizing->target);
+        if (!resizing->disk->path || resizing->disk->read_only)
+                return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
+                                         "The disk '%s' of VM '%s' is no file that could grow",
+                                         resizing->target, o->name);
+        return 0;
+}
+
+static int resize_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
+        const Resizing *resizing = o->data;
+        virDomainBlockInfo now;
+        int active = virDomainIsActive(domain);
+
+        if (active < 0 || virDomainGetBlockInfo(domain, resizing->target, &now, 0) < 0)
+                return error_from_libvirt(error, "look at the disk '%s' of VM '%s'",
+                                          resizing->target, o->name);
+        if (resizing->size <= now.capacity)
+                return sd_bus_error_setf(
+                        error, SD_BUS_ERROR_INVALID_ARGS,
+                        "size: the disk '%s' has %llu bytes already, and cannot be "
+                        "made smaller",
+                        resizing->target, now.capacity);
+        if (active == 0)
+                return disk_resize(resizing->disk->path, resizing->disk->format ?: "raw",
+                                   resizing->size, error);
+        if (virDomainBlockResize(domain, resizing->target,
+                                 (resizing->size + SECTOR_SIZE - 1) / SECTOR_SIZE * SECTOR_SIZE,
+                                 VIR_DOMAIN_BLOCK_RESIZE_BYTES) < 0)
+                return error_from_libvirt(error, "resize the disk '%s' of VM '%s'",
+                                          resizing->target, o->name);
+        return 0;
+}
+
+static const OperationType resize_type = {
+        .verb = "resize a disk of",
+        .prepare = resize_prepare,
+        .run = resize_run,
+        .free_data = resizing_free,
+        .transition = VM_STATE_NONE,
+};
+
+int vm_resize_disk(VM *vm, const char *target, uint64_t size, sd_bus_message *message) {
+        Resizing *r = new0(Resizing, 1);
+
+        if (!r)
+                return -ENOMEM;
+        r->size = size;
+        r->target = strdup(target);
+        if (!r->target) {
+                free(r);
+                return -ENOMEM;
+        }
+        return operation_submit(vm, &resize_type, r, message);
+}
+
+/* Listing them */
+
+typedef struct DiskList {
+        DomainInfo *info;
+        virDomainBlockInfo *sizes; /* capacity 0: not known */
+} DiskList;
+
+static void disk_list_free(void *data) {
+        DiskList *list = data;
+
+        if (list) {
+                domain_info_free(list->info);
+                free(list->sizes);
+        }
+        free(list);
+}
+
+static int list_disks_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
+                          sd_bus_error *error) {
+        DiskList *list = o->data;
+        _cleanup_free_ char *xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE);
+        int r;
+
+        if (!xml)
+                return error_from_libvirt(error, "read the definition of VM '%s'", o->name);
+        r = domain_info_parse(xml, &list->info);
+        if (r < 0)
+                return error_from_errno(error, -r, "understand the definition of VM '%s'", o->name);
+        list->sizes = new0(virDomainBlockInfo, list->info->n_disks + 1);
+        if (!list->sizes)
+                return -ENOMEM;
+        for (size_t i = 0; i < list->info->n_disks; i++) {
+                const DomainDisk *disk = &list->info->disks[i];
+
+                if (disk->path && disk->target &&
+                    virDomainGetBlockInfo(domain, disk->target, &list->sizes[i], 0) < 0)
+                        list->sizes[i].capacity = 0;
+        }
+        return 0;
+}
+
+static bool is_created(const DomainInfo *info, const char *path) {
+        for (size_t i = 0; path && i < info->n_storage; i++)
+                if (streq(info->storage[i].path, path))
+                        return true;
+        return false;
+}
+
+static int append_disk(sd_bus_message *m, const DomainInfo *info, const DomainDisk *disk,
+                       const virDomainBlockInfo *size) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "target", "s", disk->target ?: "",
+                                          "device", "s", disk->device ?: "disk", "created", "b",
+                                          is_created(info, disk->path));
+        if (r >= 0 && disk->path)
+                r = sd_bus_message_append(m, "{sv}", "path", "s", disk->path);
+        if (r >= 0 && disk->format)
+                r = sd_bus_message_append(m, "{sv}", "format", "s", disk->format);
+        if (r >= 0 && size->capacity > 0)
+                r = sd_bus_message_append(m, "{sv}{sv}", "size", "t", (uint64_t) size->capacity,
+                                          "allocation", "t", (uint64_t) size->allocation);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static int list_disks_reply(Operation *o, sd_bus_message *reply) {
+        const DiskList *list = o->data;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (size_t i = 0; i < list->info->n_disks && r >= 0; i++)
+                r = append_disk(reply, list->info, &list->info->disks[i], &list->sizes[i]);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static const OperationType list_disks_type = {
+        .verb = "list the disks of",
+        .run = list_disks_run,
+        .reply = list_disks_reply,
+        .free_data = disk_list_free,
+        .transition = VM_STATE_NONE,
+        .only_reads = true,
+};
+
+int vm_list_disks(VM *vm, sd_bus_message *message) {
+        DiskList *list = new0(DiskList, 1);
+
+        if (!list)
+                return -ENOMEM;
+        return operation_submit(vm, &list_disks_type, list, message);
+}
