@@ -262,7 +262,7 @@ int process_run_watched(const char *const argv[], const ProcessWatch *watch, cha
                         char **ret_error) {
         _cleanup_stream_ Stream output = { .fd = -EBADF }, error = { .fd = -EBADF };
         _cleanup_close_ int output_fd = -EBADF, error_fd = -EBADF;
-        pid_t pid;
+        pid_t pid = 0;
         int r, status;
 
         r = stream_open(&output, &output_fd);

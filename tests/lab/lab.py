@@ -299,6 +299,12 @@ class Story(unittest.TestCase):
         except TimeoutError as error:
             raise AssertionError(f"{error}; it is {self.state(name)}") from None
 
+    def wait_ready(self, name):
+        """Waits until uservm has found out that the guest is up. A uservmd that has just been
+        started has yet to do that."""
+        self.bus.wait(lambda: self.bus.get(self.bus.manager("GetVM", "(s)", name), "Ready"),
+                      f"the guest of {name} to be ready", 1000 * BOOT_TIMEOUT_SEC)
+
     def wait_change(self, path, what, value):
         """Waits for a PropertiesChanged that says so."""
         self.bus.wait_signal("PropertiesChanged", lambda signal: signal.path == path

@@ -35,7 +35,7 @@ class Malformed(lab.Story):
         cls.bus.create(**lab.guest(name="web", disk_size="64M", forwards=["8080:80"]))
         cls.world = malformed.World("web")
         cls.addClassCleanup(cls.world.close)
-        lab.wait_answer(8080)
+        lab.Story.wait_ready(cls, "web")
         cls.before = cls.everything(cls)
         cls.bus.take_signals()
 

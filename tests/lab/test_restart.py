@@ -36,6 +36,7 @@ class Restart(lab.Story):
 
     def picture(self):
         """Everything that the API shows."""
+        lab.Story.wait_ready(self, "web")
         return sorted(self.bus.managed_objects().items())
 
     def new_uservmd(self, old):
