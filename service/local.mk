@@ -35,6 +35,7 @@ service_libservice_a_SOURCES = \
 	service/port-check.c service/port-check.h \
 	service/process.c service/process.h \
 	service/qemu-img.c service/qemu-img.h \
+	service/runtime.c service/runtime.h \
 	service/save.c service/save.h \
 	service/seed-image.c service/seed-image.h \
 	service/settings.c service/settings.h \

@@ -15,6 +15,7 @@
 #include "libvirt-event.h"
 #include "log.h"
 #include "manager.h"
+#include "runtime.h"
 #include "util.h"
 
 static void help(void) {
@@ -73,9 +74,19 @@ static void ignore_libvirt_error(void *userdata, virErrorPtr error) {
 
 static int run(const char *uri) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_close_ int lock_fd = -EBADF;
         _cleanup_(manager_freep) Manager *m = NULL;
         sigset_t signals;
         int r;
+
+        /* Before it looks at anything: what another one is just making looks like what one that has
+         * been killed left behind. */
+        r = runtime_lock(&lock_fd, &error);
+        if (r < 0) {
+                log_error("%s", error.message ?: strerror(-r));
+                return r;
+        }
 
         /* Blocked before the first thread starts, so that it is the event loop that gets them. */
         sigemptyset(&signals);

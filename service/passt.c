@@ -35,6 +35,7 @@
 #include "error.h"
 #include "host-port.h"
 #include "process.h"
+#include "runtime.h"
 #include "util.h"
 
 /* libvirt's folder for the passts it starts itself, below XDG_RUNTIME_DIR. */
@@ -48,13 +49,6 @@
 #define KILL_MSEC 5000
 
 /* Paths */
-
-/* XDG_RUNTIME_DIR, or NULL; a relative one counts as none (XDG Base Directory Specification). */
-static const char *runtime_directory(void) {
-        const char *path = getenv("XDG_RUNTIME_DIR");
-
-        return path && *path == '/' ? path : NULL;
-}
 
 /* Copies n hexadecimal digits in lower case and leaves out the separators between them. */
 static int copy_digits(const char *s, char separator, size_t n, char *ret) {
@@ -74,7 +68,7 @@ static int copy_digits(const char *s, char separator, size_t n, char *ret) {
 static int make_path(const char *uuid, const char *mac, const char *suffix, char **ret) {
         char *path;
 
-        if (asprintf(&path, "%s/" RUN_DIRECTORY "/uservm-%s-%s%s", runtime_directory(), uuid, mac,
+        if (asprintf(&path, "%s/" RUN_DIRECTORY "/uservm-%s-%s%s", runtime_folder(), uuid, mac,
                      suffix) < 0)
                 return -ENOMEM;
         *ret = path;
@@ -86,7 +80,7 @@ int passt_paths(const char *uuid, const char *mac, PasstPaths *ret) {
         char uuid_digits[UUID_DIGITS + 1], mac_digits[MAC_DIGITS + 1];
         int r;
 
-        if (!runtime_directory())
+        if (!runtime_folder())
                 return -ENXIO;
 
         /* Without punctuation they fit in a UNIX socket's path for every user number. */
@@ -133,50 +127,6 @@ int passt_owns_socket(const char *socket) {
         if (r == -ENOMEM)
                 return r;
         return r >= 0 && streq(paths.socket, socket);
-}
-
-/* Opens a folder of this user's, made if it is not there. A link, or somebody else's, is refused:
- * whoever made it could lead QEMU to a network of theirs. */
-static int open_directory(int parent, const char *name, int *ret_fd) {
-        _cleanup_close_ int fd = -EBADF;
-        struct stat st;
-
-        if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
-                return -errno;
-
-        fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return -errno;
-        if (st.st_uid != geteuid())
-                return -EPERM;
-
-        *ret_fd = TAKE_FD(fd);
-        return 0;
-}
-
-static int make_run_directory(void) {
-        const char *runtime = runtime_directory();
-        char path[] = RUN_DIRECTORY, *next = path, *name;
-        _cleanup_close_ int fd = -EBADF;
-
-        if (!runtime)
-                return -ENXIO;
-        fd = open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-
-        while ((name = strsep(&next, "/"))) {
-                int child = -EBADF, r;
-
-                r = open_directory(fd, name, &child);
-                if (r < 0)
-                        return r;
-                close(fd);
-                fd = child;
-        }
-
-        /* It may have been there before us, more open than what is in it should be. */
-        return fchmod(fd, 0700) < 0 ? -errno : 0;
 }
 
 /* Start */
@@ -370,9 +320,9 @@ int passt_start(const PasstPaths *paths, const PasstConfig *config, pid_t *ret_p
                 sd_bus_error *error) {
         int r;
 
-        r = make_run_directory();
+        r = runtime_make_folder(RUN_DIRECTORY, error);
         if (r < 0)
-                return error_from_errno(error, -r, "make the folder for the sockets of passt");
+                return r;
 
         passt_stop(paths);
         r = start(paths, config, ret_pid, error);
@@ -490,11 +440,11 @@ static bool parse_pid_file_name(const char *name, char uuid[static UUID_DIGITS +
 }
 
 void passt_clean_up(char *const *uuids_to_keep) {
-        const char *runtime = runtime_directory();
+        const char *runtime = runtime_folder();
         _cleanup_free_ char *path = NULL;
         DIR *directory;
 
-        if (!runtime || asprintf(&path, "%s/libvirt/qemu/run/passt", runtime) < 0)
+        if (!runtime || asprintf(&path, "%s/" RUN_DIRECTORY, runtime) < 0)
                 return;
         directory = opendir(path);
         if (!directory)

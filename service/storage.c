@@ -105,12 +105,35 @@ static int check_free_name(const char *path, sd_bus_error *error) {
         return errno == ENOENT ? 0 : error_from_errno(error, errno, "create '%s'", path);
 }
 
+/* Whoever may rename files in it could exchange an image for another. The folder may well be a link
+ * to a larger file system. */
+static int check_folder(const char *folder, sd_bus_error *error) {
+        struct stat st;
+
+        if (stat(folder, &st) < 0)
+                return error_from_errno(error, errno, "find the folder '%s'", folder);
+        if (st.st_uid != geteuid() && st.st_uid != 0)
+                return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
+                                         "The folder '%s' belongs to another user (%u), who could "
+                                         "exchange the disks of your VMs; use one of your own.",
+                                         folder, st.st_uid);
+        if ((st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX))
+                return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
+                                         "Everybody can write to the folder '%s', and exchange the "
+                                         "disks of your VMs; run: chmod o-w '%s'",
+                                         folder, folder);
+        return 0;
+}
+
 static int create_file(const char *folder, NewFile *f, sd_bus_error *error) {
         int r;
 
         r = make_folder(folder, 0711);
         if (r < 0)
                 return error_from_errno(error, -r, "create the folder of '%s'", f->path);
+        r = check_folder(folder, error);
+        if (r < 0)
+                return r;
         r = check_free_name(f->path, error);
         if (r < 0)
                 return r;

@@ -50,6 +50,7 @@ class Daemon:
         self.folder = tempfile.mkdtemp(prefix="uservm-test-")
         self.process = None
         self.bus_address = os.environ["DBUS_SESSION_BUS_ADDRESS"]
+        self.runtime = f"{self.folder}/run"
         self.log_file = f"{self.folder}/log"
         with open(self.log_file, "x", encoding="utf-8"):
             pass
@@ -88,7 +89,7 @@ class Daemon:
         return keep | {
             "DBUS_SESSION_BUS_ADDRESS": self.bus_address,
             "HOME": self.home,
-            "XDG_RUNTIME_DIR": f"{self.folder}/run",
+            "XDG_RUNTIME_DIR": self.runtime,
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
         }
 

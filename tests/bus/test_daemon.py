@@ -12,6 +12,7 @@ import tap
 from client import dictionary
 from daemon import domain
 
+BUS_CONFIG = f"{os.path.dirname(os.path.abspath(__file__))}/session.conf"
 KERNEL = "/proc/version"  # any file will do
 
 # A qemu-img that tells when it begins, and ends when it is told to: how long a VM takes to be
@@ -66,6 +67,29 @@ class Life(daemon.Case):
         self.assertEqual(second.wait_exit(), 1)
         self.assertIn("another uservmd has it", second.log())
         self.assertEqual(self.bus.owner, owner)
+        self.assertEqual(self.states(), {"test": "running"})
+
+    def test_so_does_one_in_the_same_runtime_folder(self):
+        """It has another bus, where it would get the name. It has not touched anything: what the
+        first one is making looks like what was left behind."""
+        bus = subprocess.Popen(["dbus-daemon", f"--config-file={BUS_CONFIG}", "--nofork",
+                                "--print-address"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(bus.stdout.close)
+        self.addCleanup(bus.wait)
+        self.addCleanup(bus.terminate)
+        second = daemon.Daemon()
+        self.addCleanup(second.remove)
+        second.bus_address = bus.stdout.readline().strip()
+        second.runtime = self.daemon.runtime
+        passt = f"{second.runtime}/libvirt/qemu/run/passt"
+        os.makedirs(passt, 0o700)
+        pid_file = f"{passt}/uservm-{'0' * 32}-{'0' * 12}.pid"
+        with open(pid_file, "x", encoding="ascii"):
+            pass
+        second.spawn("--connect", second.uri)
+        self.assertEqual(second.wait_exit(), 1)
+        self.assertIn(f"Another uservmd (process {self.daemon.process.pid})", second.log())
+        self.assertTrue(os.path.exists(pid_file))
         self.assertEqual(self.states(), {"test": "running"})
 
     def test_signals_end_it_well(self):

@@ -75,6 +75,20 @@ TEST(hidden_until_committed) {
         CHECK(!stored(".uservm-" UUID_A ".web.qcow2"));
 }
 
+TEST(a_folder_that_everybody_can_write_to_is_refused) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_storage_ Storage s = { .uuid = UUID_A }, sticky = { .uuid = UUID_A };
+        _cleanup_free_ char *folder = in_storage("");
+        const NewFile *file;
+
+        CHECK_INT(chmod(folder, 0777), 0);
+        CHECK_ERROR(storage_add(&s, "a", &file, &error), USERVM_ERROR_IMAGE_UNUSABLE);
+        CHECK_MENTIONS(error.message, "chmod o-w");
+        CHECK_INT(chmod(folder, 01777), 0);
+        CHECK_INT(storage_add(&sticky, "a", &file, NULL), 0);
+        CHECK_INT(chmod(folder, 0711), 0);
+}
+
 TEST(what_is_not_committed_goes) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         Storage s = { .uuid = UUID_B };
@@ -248,7 +262,8 @@ TEST(one_of_many_at_once_gets_the_name) {
 }
 
 TEST_MAIN(begins_in_a_folder_of_its_own, where_it_is, free_space_before_there_is_a_folder,
-          hidden_until_committed, what_is_not_committed_goes, what_is_undone_goes,
-          overwrites_nothing, follows_no_dangling_link, all_names_or_none, folder_that_cannot_be,
+          hidden_until_committed, a_folder_that_everybody_can_write_to_is_refused,
+          what_is_not_committed_goes, what_is_undone_goes, overwrites_nothing,
+          follows_no_dangling_link, all_names_or_none, folder_that_cannot_be,
           cleans_up_after_one_that_was_killed, removes_its_own_only,
           one_of_many_at_once_gets_the_name, leaves_nothing_behind)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The sockets in here are as good as the network of a VM: whoever could put a folder or a link of
+ * theirs on the way to them could have QEMU connect to a passt of theirs. So each folder is opened
+ * from the one before it, without following links, and looked at once it is open. When nobody else
+ * can write to any of them, what they are cannot change any more, and passt(1) and QEMU can be told
+ * of the path.
+ *
+ * The lock is of the kind that belongs to the process (fcntl_locking(2)): children do not inherit
+ * it, and the kernel says who has it. The file stays when it is free: to remove it would be a race
+ * with who has just opened it. */
+
+#include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "error.h"
+#include "util.h"
+
+#define LOCK_FILE "uservmd.lock"
+
+const char *runtime_folder(void) {
+        const char *path = getenv("XDG_RUNTIME_DIR");
+
+        return path && *path == '/' ? path : NULL;
+}
+
+static int check_folder(int fd, const char *name, sd_bus_error *error) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return error_from_errno(error, errno, "look at '%s'", name);
+        if (st.st_uid != geteuid())
+                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "XDG_RUNTIME_DIR=%s: the folder '%s' belongs to another "
+                                         "user (%u), who could take over what is made in it; use "
+                                         "one of your own",
+                                         runtime_folder(), name, st.st_uid);
+        if (st.st_mode & (S_IWGRP | S_IWOTH))
+                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "XDG_RUNTIME_DIR=%s: others can write to the folder '%s', "
+                                         "whose mode is %04o; take that from them with chmod go-w",
+                                         runtime_folder(), name, st.st_mode & 07777);
+        return 0;
+}
+
+static int open_folder(int parent, const char *name, int *ret_fd, sd_bus_error *error) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "XDG_RUNTIME_DIR=%s: '%s' is a link or a file and no "
+                                         "folder; remove it",
+                                         runtime_folder(), name);
+        if (fd < 0)
+                return error_from_errno(error, errno, "open the folder '%s'", name);
+        r = check_folder(fd, name, error);
+        if (r < 0)
+                return r;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int open_runtime_folder(int *ret_fd, sd_bus_error *error) {
+        const char *path = runtime_folder();
+
+        if (!path)
+                return error_from_errno(error, ENXIO, "find the runtime folder: XDG_RUNTIME_DIR");
+        return open_folder(AT_FDCWD, path, ret_fd, error);
+}
+
+int runtime_make_folder(const char *below, sd_bus_error *error) {
+        _cleanup_free_ char *path = strdup(below);
+        _cleanup_close_ int fd = -EBADF;
+        char *next = path, *name;
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        r = open_runtime_folder(&fd, error);
+        if (r < 0)
+                return r;
+        while ((name = strsep(&next, "/"))) {
+                int child;
+
+                if (mkdirat(fd, name, 0700) < 0 && errno != EEXIST)
+                        return error_from_errno(error, errno, "make the folder '%s' in %s", name,
+                                                runtime_folder());
+                r = open_folder(fd, name, &child, error);
+                if (r < 0)
+                        return r;
+                close(fd);
+                fd = child;
+        }
+        /* It may have been there before us, more open than what is in it should be. */
+        if (fchmod(fd, 0700) < 0)
+                return error_from_errno(error, errno, "restrict the folder '%s'", below);
+        return 0;
+}
+
+static int refuse_second(int fd, sd_bus_error *error) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        char holder[32] = "";
+
+        /* It may have ended by now, or be in a PID namespace of its own. */
+        if (fcntl(fd, F_GETLK, &lock) >= 0 && lock.l_type != F_UNLCK && lock.l_pid > 0)
+                snprintf(holder, sizeof(holder), " (process %d)", (int) lock.l_pid);
+        (void) sd_bus_error_setf(error, SD_BUS_ERROR_FAILED,
+                                 "Another uservmd%s works in XDG_RUNTIME_DIR=%s, and there can be "
+                                 "one only: end that one, or give this one a runtime folder of its "
+                                 "own",
+                                 holder, runtime_folder());
+        return -EBUSY;
+}
+
+int runtime_lock(int *ret_fd, sd_bus_error *error) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        _cleanup_close_ int folder_fd = -EBADF, fd = -EBADF;
+        int r;
+
+        *ret_fd = -EBADF;
+        if (!runtime_folder())
+                return 0;
+        r = open_runtime_folder(&folder_fd, error);
+        if (r < 0)
+                return r;
+        fd = openat(folder_fd, LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return error_from_errno(error, errno, "open %s/" LOCK_FILE, runtime_folder());
+        if (fcntl(fd, F_SETLK, &lock) >= 0) {
+                *ret_fd = TAKE_FD(fd);
+                return 0;
+        }
+        if (errno == EACCES || errno == EAGAIN)
+                return refuse_second(fd, error);
+        return error_from_errno(error, errno, "lock %s/" LOCK_FILE, runtime_folder());
+}
