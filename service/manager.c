@@ -42,7 +42,7 @@ VM *manager_find_uuid(Manager *m, const char *uuid) {
 
 VM *manager_find_name(Manager *m, const char *name) {
         for (size_t i = 0; i < m->n_vms; i++)
-                if (streq_ptr(m->vms[i]->name, name))
+                if (!m->vms[i]->gone && streq_ptr(m->vms[i]->name, name))
                         return m->vms[i];
         return NULL;
 }

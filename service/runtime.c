@@ -2,9 +2,9 @@
 
 /* The sockets in here are as good as the network of a VM: whoever could put a folder or a link of
  * theirs on the way to them could have QEMU connect to a passt of theirs. So each folder is opened
- * from the one before it, without following links, and looked at once it is open. When nobody else
- * can write to any of them, what they are cannot change any more, and passt(1) and QEMU can be told
- * of the path.
+ * from the one before it, without following links, and looked at once it is open. Nobody else can
+ * get into the runtime folder (0700, as the XDG Base Directory Specification has it), so what is
+ * below it is what the user's own programs made, whatever modes libvirt gives its folders.
  *
  * The lock is of the kind that belongs to the process (fcntl_locking(2)): children do not inherit
  * it, and the kernel says who has it. The file stays when it is free: to remove it would be a race
@@ -28,7 +28,7 @@ const char *runtime_folder(void) {
         return path && *path == '/' ? path : NULL;
 }
 
-static int check_folder(int fd, const char *name, sd_bus_error *error) {
+static int check_owner(int fd, const char *name, sd_bus_error *error) {
         struct stat st;
 
         if (fstat(fd, &st) < 0)
@@ -39,11 +39,6 @@ static int check_folder(int fd, const char *name, sd_bus_error *error) {
                                          "user (%u), who could take over what is made in it; use "
                                          "one of your own",
                                          runtime_folder(), name, st.st_uid);
-        if (st.st_mode & (S_IWGRP | S_IWOTH))
-                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
-                                         "XDG_RUNTIME_DIR=%s: others can write to the folder '%s', "
-                                         "whose mode is %04o; take that from them with chmod go-w",
-                                         runtime_folder(), name, st.st_mode & 07777);
         return 0;
 }
 
@@ -59,7 +54,7 @@ static int open_folder(int parent, const char *name, int *ret_fd, sd_bus_error *
                                          runtime_folder(), name);
         if (fd < 0)
                 return error_from_errno(error, errno, "open the folder '%s'", name);
-        r = check_folder(fd, name, error);
+        r = check_owner(fd, name, error);
         if (r < 0)
                 return r;
         *ret_fd = TAKE_FD(fd);
@@ -68,10 +63,24 @@ static int open_folder(int parent, const char *name, int *ret_fd, sd_bus_error *
 
 static int open_runtime_folder(int *ret_fd, sd_bus_error *error) {
         const char *path = runtime_folder();
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        int r;
 
         if (!path)
                 return error_from_errno(error, ENXIO, "find the runtime folder: XDG_RUNTIME_DIR");
-        return open_folder(AT_FDCWD, path, ret_fd, error);
+        r = open_folder(AT_FDCWD, path, &fd, error);
+        if (r < 0)
+                return r;
+        if (fstat(fd, &st) < 0)
+                return error_from_errno(error, errno, "look at '%s'", path);
+        if (st.st_mode & (S_IRWXG | S_IRWXO))
+                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED,
+                                         "XDG_RUNTIME_DIR=%s is open to others (mode %04o); make "
+                                         "it your own: chmod 0700",
+                                         path, st.st_mode & 07777);
+        *ret_fd = TAKE_FD(fd);
+        return 0;
 }
 
 int runtime_make_folder(const char *below, sd_bus_error *error) {

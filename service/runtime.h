@@ -11,9 +11,8 @@
 const char *runtime_folder(void);
 
 /* Makes the folder `below` ("a/b/c") in it, where it is not there, and the last one its owner's
- * alone (0700). All of them, the runtime folder included, have to be folders and no links, belong
- * to this user, and be writable to nobody else; otherwise, or if there is no runtime folder, error
- * is set and tells what to do. */
+ * alone (0700). All of them have to be folders, no links, and this user's, and the runtime folder
+ * itself open to nobody else; otherwise, or if there is none, error is set and tells what to do. */
 int runtime_make_folder(const char *below, sd_bus_error *error);
 
 /* Takes the lock of the one uservmd that works in the runtime folder (uservmd.lock). It is held

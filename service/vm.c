@@ -139,6 +139,7 @@ void vm_update(VM *vm, VMSnapshot *snapshot) {
 
         keep_live(snapshot, before);
         vm->snapshot = snapshot;
+        vm->gone = false;
         vm->transition = VM_STATE_NONE;
         take_name(vm, snapshot->stored->name);
         if (before)
@@ -166,6 +167,7 @@ void vm_host_changed(VM *vm) {
 }
 
 void vm_vanish(VM *vm) {
+        vm->gone = true;
         if (!vm->snapshot)
                 return;
         vm_bus_vanished(vm);

@@ -20,6 +20,7 @@ typedef struct VM {
         char *path; /* D-Bus object path */
         char *name; /* follows the snapshot; of a VM that is being created, the name to be */
         VMSnapshot *snapshot; /* NULL: not known yet, and not on the bus */
+        bool gone;            /* libvirt has it no more; what waits for it is yet to be told so */
         VMState transition; /* VM_STARTING or VM_STOPPING while such an operation runs, else NONE */
 
         VMNetwork

@@ -163,6 +163,13 @@ class Disks(daemon.Case):
         self.assertEqual(self.files(), [self.stored("web.disk2.qcow2"), self.image])
         self.assertEqual(self.states(), {"old": "shutoff"})
 
+    def test_a_name_is_free_at_once(self):
+        """Also while libvirt's events of the VM that had it are still coming in."""
+        for _ in range(20):
+            self.create(disk_size="1M")
+            self.delete()
+            self.assertFails("ImageNotFound", self.create, kernel="/none")
+
     # Guest set-up
 
     def seed(self, **settings):

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What only a real VM shows of disks, memory and jobs: a disk that grows while the guest runs, a
+save that is cancelled, an image that is only read."""
+
+import hashlib
+import json
+import os
+import time
+
+import lab  # first: it says where the others are
+import client
+import tap
+from lab import stories_in_order as load_tests
+
+MIB = 1 << 20
+IMAGES = os.path.expanduser("~/.local/share/libvirt/images")
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def virtual_size(path):
+    return json.loads(lab.run("qemu-img", "info", "-U", "--output=json", path))["virtual-size"]
+
+
+class Disks(lab.Story):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.image = os.path.expanduser("~/base.qcow2")
+        lab.run("qemu-img", "create", "-q", "-f", "qcow2", cls.image, "10G")
+        cls.digest = digest(cls.image)
+
+    def test_a_VM_on_an_image(self):
+        self.create(name="web", image=self.image, memory="512M", vcpus=client.uint32(2),
+                    forwards=["8080:80"])
+        self.wait_ready("web")
+        self.assertEqual(self.bus.vm(self.path("web"), "ListDisks")[0]["size"], 10 << 30)
+
+    def test_the_image_is_a_disk_of_nobody_else(self):
+        self.assertFails("ImageUnusable", lambda: self.create(name="other", disk=self.image,
+                                                              start=False), says="'web'")
+        self.assertFails("ImageUnusable",
+                         lambda: self.create(name="other", disk=f"{IMAGES}/web.qcow2",
+                                             start=False), says="in use")
+
+    def test_the_size_of_an_image_costs_no_time(self):
+        """No bound on seconds: twice, in turn, beside one of a thousandth of its size."""
+        small = os.path.expanduser("~/small.qcow2")
+        lab.run("qemu-img", "create", "-q", "-f", "qcow2", small, "10M")
+        spent = {self.image: 0, small: 0}
+        for _ in range(5):
+            for image in spent:
+                begin = time.monotonic()
+                self.create(name="timed", image=image, kernel=lab.KERNEL, start=False)
+                spent[image] += time.monotonic() - begin
+                self.delete("timed")
+        lab.comment(f"10 GiB: {spent[self.image]:.3f} s, 10 MiB: {spent[small]:.3f} s, five each")
+        for image in spent:
+            self.assertLess(os.stat(image).st_blocks * 512, MIB)
+
+    def test_a_disk_grows_while_the_guest_runs(self):
+        path = self.path("web")
+        self.bus.vm(path, "ResizeDisk", "(st)", "vda", 11 << 30)
+        self.assertIn(str(11 << 30), lab.virsh("domblkinfo", "web", "vda"))
+        self.assertEqual(virtual_size(f"{IMAGES}/web.qcow2"), 11 << 30)
+        self.assertFails_args(lambda: self.bus.vm(path, "ResizeDisk", "(st)", "vda", 5 << 30))
+
+    def assertFails_args(self, function):
+        with self.assertRaises(client.Error) as caught:
+            function()
+        self.assertEqual(caught.exception.name, client.INVALID_ARGS)
+
+    def test_memory_of_a_running_VM(self):
+        path = self.path("web")
+        self.assertEqual(self.bus.get(path, "LiveMemory"), 512 * MIB)
+        self.bus.vm(path, "SetMemory", "(t)", 768 * MIB)
+        self.assertEqual((self.bus.get(path, "Memory"), self.bus.get(path, "LiveMemory")),
+                         (768 * MIB, 512 * MIB))
+        self.bus.vm(path, "SetVCPUs", "(u)", 3)
+        self.assertEqual((self.bus.get(path, "VCPUs"), self.bus.get(path, "LiveVCPUs")), (3, 2))
+        self.assertTrue(lab.answers(8080))
+
+    def test_a_save_is_a_job_that_can_be_cancelled(self):
+        path = self.path("web")
+        self.bus.take_signals()
+        save = self.bus.send(path, client.VM, "Save")
+        job = self.bus.wait_signal(
+            "InterfacesAdded", lambda signal: client.JOB in signal.arguments[1]).arguments[0]
+        self.assertEqual(self.bus.get(job, "Operation", client.JOB), "save")
+        self.bus.call(job, client.JOB, "Cancel")
+        try:
+            save.result()
+            lab.comment("it was saved before it could be cancelled")
+            self.bus.manager("StartVM", "(s)", "web")
+        except client.Error as error:
+            self.assertEqual(error.name, "org.uservm1.Error.Cancelled")
+        self.assertEqual(self.state("web"), "running")
+        self.wait_ready("web")
+        self.assertEqual(lab.wait_answer(8080), "hello from web")
+
+    def test_a_save(self):
+        self.bus.vm(self.path("web"), "Save")
+        self.assertEqual(self.state("web"), "saved")
+        self.assertFalse(self.bus.get(self.path("web"), "Ready"))
+        self.bus.manager("StartVM", "(s)", "web")
+        self.wait_ready("web")
+
+    def test_after_the_next_start_it_has_what_is_stored(self):
+        path = self.path("web")
+        self.bus.manager("PowerOffVM", "(s)", "web")
+        self.bus.manager("StartVM", "(s)", "web")
+        self.assertEqual((self.bus.get(path, "LiveMemory"), self.bus.get(path, "LiveVCPUs")),
+                         (768 * MIB, 3))
+        self.bus.manager("PowerOffVM", "(s)", "web")
+
+    def test_a_disk_grows_while_the_VM_is_off(self):
+        self.bus.vm(self.path("web"), "ResizeDisk", "(st)", "vda", 12 << 30)
+        self.assertEqual(virtual_size(f"{IMAGES}/web.qcow2"), 12 << 30)
+
+    def test_a_new_name_keeps_autostart(self):
+        path = self.path("web")
+        self.bus.set(path, "Autostart", True)
+        self.bus.vm(path, "Rename", "(s)", "site")
+        self.assertTrue(self.bus.get(path, "Autostart"))
+        self.assertEqual(lab.systemctl("is-enabled", "uservm@site.service").strip(), "enabled")
+        self.assertIn("disabled", lab.systemctl("is-enabled", "uservm@web.service", check=False))
+        self.bus.manager("StartVM", "(s)", "site")
+
+    def test_a_copy_shows_its_progress_and_leaves_nothing_when_it_is_cancelled(self):
+        big = os.path.expanduser("~/big.raw")
+        with open(big, "wb") as file:
+            for _ in range(400):
+                file.write(os.urandom(MIB))
+        self.bus.take_signals()
+        create = self.bus.send(client.ROOT, client.MANAGER, "CreateVM", "(a{sv})",
+                               client.dictionary({"name": "copied", "image": big, "copy": True,
+                                                  "start": False}))
+        job = self.bus.wait_signal(
+            "InterfacesAdded", lambda signal: client.JOB in signal.arguments[1]).arguments[0]
+        self.bus.wait_signal("PropertiesChanged", lambda signal: signal.path == job
+                             and signal.arguments[1].get("Progress", 0) > 0)
+        self.assertGreater(self.bus.get(job, "Rate", client.JOB), 0)
+        begin = time.monotonic()
+        self.bus.call(job, client.JOB, "Cancel")
+        self.assertFails("Cancelled", create.result)
+        lab.comment(f"cancelled within {1000 * (time.monotonic() - begin):.0f} ms")
+        self.assertEqual([name for name in os.listdir(IMAGES) if "copied" in name], [])
+        self.assertEqual(lab.processes("qemu-img"), [])
+
+    def test_the_end(self):
+        result = self.delete("site", force=True)
+        self.assertEqual(result["removed"], [f"{IMAGES}/web.qcow2"])
+        self.assertEqual(result["left"], [self.image])
+        self.assertEqual(digest(self.image), self.digest)
+        self.assertEqual(os.listdir(IMAGES), [])
+
+
+if __name__ == "__main__":
+    tap.main()
