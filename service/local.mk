@@ -3,6 +3,7 @@
 noinst_LIBRARIES += service/libservice.a
 service_libservice_a_SOURCES = \
 	service/autostart.c service/autostart.h \
+	service/client.c service/client.h \
 	service/connection.c service/connection.h \
 	service/create.c service/create.h \
 	service/disk.c service/disk.h \
@@ -19,6 +20,7 @@ service_libservice_a_SOURCES = \
 	service/guest-watch.c service/guest-watch.h \
 	service/host.c service/host.h \
 	service/host-port.c service/host-port.h \
+	service/idle.c service/idle.h \
 	service/image-info.c service/image-info.h \
 	service/job.c service/job.h \
 	service/job-bus.c service/job-bus.h \

@@ -2,6 +2,7 @@
 
 /* uservmd(8): options, the event loop, and the end. */
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <libvirt/libvirt.h>
@@ -18,6 +19,8 @@
 #include "runtime.h"
 #include "util.h"
 
+#define IDLE_SEC 120
+
 static void help(void) {
         printf("uservmd [OPTION]\n"
                "\n"
@@ -25,17 +28,40 @@ static void help(void) {
                "bus.\n"
                "D-Bus starts it when it is needed.\n"
                "\n"
-               "  -c, --connect=URI  libvirt to drive (default: qemu:///session)\n"
-               "  -h, --help         show this help\n"
-               "      --version      show the version\n"
+               "  -c, --connect=URI        libvirt to drive (default: qemu:///session)\n"
+               "      --idle-exit=SECONDS  leave when there was nothing to do for so long\n"
+               "                           (default: 120; 0: never)\n"
+               "  -h, --help               show this help\n"
+               "      --version            show the version\n"
                "\n"
                "See uservmd(8).\n");
 }
 
+typedef struct Arguments {
+        const char *uri;
+        unsigned idle_sec;
+} Arguments;
+
+static int parse_seconds(const char *text, unsigned *ret) {
+        unsigned long seconds;
+        char *end;
+
+        errno = 0;
+        seconds = strtoul(text, &end, 10);
+        if (!isdigit((unsigned char) *text) || *end || errno != 0 || seconds > UINT32_MAX) {
+                fprintf(stderr, "uservmd: --idle-exit takes a number of seconds, and not '%s'\n",
+                        text);
+                return -EINVAL;
+        }
+        *ret = (unsigned) seconds;
+        return 0;
+}
+
 /* Returns 1 to go on, 0 to exit well, or a negative errno. */
-static int parse_arguments(int argc, char *argv[], const char **ret_uri) {
+static int parse_arguments(int argc, char *argv[], Arguments *ret) {
         static const struct option options[] = {
                 { "connect", required_argument, NULL, 'c' },
+                { "idle-exit", required_argument, NULL, 'I' },
                 { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, 'V' },
                 {},
@@ -45,7 +71,11 @@ static int parse_arguments(int argc, char *argv[], const char **ret_uri) {
         while ((c = getopt_long(argc, argv, "c:h", options, NULL)) >= 0)
                 switch (c) {
                 case 'c':
-                        *ret_uri = optarg;
+                        ret->uri = optarg;
+                        break;
+                case 'I':
+                        if (parse_seconds(optarg, &ret->idle_sec) < 0)
+                                return -EINVAL;
                         break;
                 case 'h':
                         help();
@@ -72,17 +102,16 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
 static void ignore_libvirt_error(void *userdata, virErrorPtr error) {
 }
 
-static int run(const char *uri) {
+static int run(const Arguments *arguments) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        _cleanup_close_ int lock_fd = -EBADF;
         _cleanup_(manager_freep) Manager *m = NULL;
         sigset_t signals;
         int r;
 
         /* Before it looks at anything: what another one is just making looks like what one that has
          * been killed left behind. */
-        r = runtime_lock(&lock_fd, &error);
+        r = runtime_lock(&error);
         if (r < 0) {
                 log_error("%s", error.message ?: strerror(-r));
                 return r;
@@ -106,7 +135,7 @@ static int run(const char *uri) {
                 return -EIO;
         virSetErrorFunc(NULL, ignore_libvirt_error);
 
-        r = manager_new(event, uri, &m);
+        r = manager_new(event, arguments->uri, arguments->idle_sec, &m);
         if (r < 0)
                 return r;
         r = sd_event_add_signal(event, NULL, SIGTERM, on_signal, m);
@@ -119,10 +148,10 @@ static int run(const char *uri) {
 }
 
 int main(int argc, char *argv[]) {
-        const char *uri = "qemu:///session";
+        Arguments arguments = { .uri = "qemu:///session", .idle_sec = IDLE_SEC };
         int r;
 
-        r = parse_arguments(argc, argv, &uri);
+        r = parse_arguments(argc, argv, &arguments);
         if (r <= 0)
                 return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 
@@ -134,7 +163,7 @@ int main(int argc, char *argv[]) {
                 return EXIT_FAILURE;
         }
 
-        r = run(uri);
+        r = run(&arguments);
         if (r < 0)
                 log_error("uservmd ends: %s", strerror(-r));
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -14,14 +14,17 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "client.h"
 #include "error.h"
 #include "guest-watch.h"
+#include "idle.h"
 #include "job.h"
 #include "log.h"
 #include "manager-bus.h"
 #include "memory.h"
 #include "operation.h"
 #include "passt.h"
+#include "runtime.h"
 #include "storage.h"
 
 /* Starting a VM takes libvirt about a second, most of it waiting; this many at a time. libvirt's
@@ -161,6 +164,7 @@ void manager_vm_idle(Manager *m, VM *vm) {
                 manager_remove(m, vm);
         serve_when_ready(m);
         trim_later(m);
+        idle_later(m);
 }
 
 static int refresh_uuid(Manager *m, const char *uuid, bool live) {
@@ -330,6 +334,7 @@ static void list_done(void *userdata) {
                 m->failure = NULL;
                 refresh_all(m, q->uuids);
                 serve_when_ready(m);
+                idle_later(m);
                 if (m->stale)
                         ask_for_domains(m);
         }
@@ -370,6 +375,7 @@ static void host_done(void *userdata) {
         m->host_asked = true;
         serve_when_ready(m);
         trim_later(m);
+        idle_later(m);
         inquiry_free(q);
 }
 
@@ -452,6 +458,9 @@ static int open_bus(Manager *m) {
                           strerror(-r));
                 return r;
         }
+        r = client_check_bus(m->bus);
+        if (r < 0)
+                return r;
         r = sd_bus_set_exit_on_disconnect(m->bus, true);
         if (r < 0)
                 return r;
@@ -461,10 +470,13 @@ static int open_bus(Manager *m) {
         r = manager_bus_register(m);
         if (r < 0)
                 return r;
+        r = client_register(m);
+        if (r < 0)
+                return r;
         return watch_unit_files(m);
 }
 
-int manager_new(sd_event *event, const char *uri, Manager **ret) {
+int manager_new(sd_event *event, const char *uri, unsigned idle_sec, Manager **ret) {
         _cleanup_(manager_freep) Manager *m = new0(Manager, 1);
         ConnectionHandler handler = {
                 .opened = on_opened,
@@ -476,6 +488,7 @@ int manager_new(sd_event *event, const char *uri, Manager **ret) {
         if (!m)
                 return -ENOMEM;
         m->event = sd_event_ref(event);
+        m->idle_usec = idle_sec * 1000000ULL;
         handler.userdata = m;
         r = worker_pool_new(event, WORKERS_MAX, &m->workers);
         if (r < 0)
@@ -492,11 +505,19 @@ int manager_new(sd_event *event, const char *uri, Manager **ret) {
         return 0;
 }
 
-static int exit_when_idle(sd_event_source *source, void *userdata) {
+static int exit_when_done(sd_event_source *source, void *userdata) {
         Manager *m = userdata;
 
-        if (worker_pool_busy(m->workers) == 0)
+        if (m->released && worker_pool_busy(m->workers) == 0)
                 sd_event_exit(m->event, 0);
+        return 0;
+}
+
+/* The bus keeps the order: what was sent to the name before it was free has been handled by now. */
+static int on_released(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Manager *m = userdata;
+
+        m->released = true;
         return 0;
 }
 
@@ -504,14 +525,15 @@ void manager_stop(Manager *m) {
         if (m->stopping)
                 return;
         m->stopping = true;
-        if (m->serving)
-                (void) sd_bus_release_name(m->bus, USERVM_BUS_NAME);
+        runtime_leave();
+        m->released = !m->serving ||
+                      sd_bus_release_name_async(m->bus, NULL, USERVM_BUS_NAME, on_released, m) < 0;
         job_cancel_copies(m);
         /* Looked at now and after each turn of the loop, of which every job that ends causes one.
          */
-        if (sd_event_add_post(m->event, NULL, exit_when_idle, m) < 0)
+        if (sd_event_add_post(m->event, NULL, exit_when_done, m) < 0)
                 sd_event_exit(m->event, 0);
-        (void) exit_when_idle(NULL, m);
+        (void) exit_when_done(NULL, m);
 }
 
 Manager *manager_free(Manager *m) {
@@ -527,6 +549,8 @@ Manager *manager_free(Manager *m) {
         free(m->failure);
         sd_event_source_disable_unref(m->retry);
         sd_event_source_disable_unref(m->trim);
+        sd_event_source_disable_unref(m->idle);
+        sd_bus_track_unref(m->clients);
         sd_bus_flush_close_unref(m->bus);
         sd_event_unref(m->event);
         free(m);

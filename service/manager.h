@@ -32,19 +32,24 @@ struct Manager {
         char *failure;   /* why libvirt cannot be reached at present, or NULL */
         bool serving;    /* the name on the bus has been asked for */
         bool stopping;
+        bool released;      /* nothing more comes in by the name, which has been given up */
         unsigned retry_sec; /* until the next attempt to reach libvirt */
         sd_event_source *retry;
-        sd_event_source *trim; /* a timer, for when there is nothing to do */
+        sd_event_source *trim; /* timers, for when there is nothing to do */
+        sd_event_source *idle;
+        uint64_t idle_usec;    /* until it leaves by itself; 0: never */
+        sd_bus_track *clients; /* those who have called, and are on the bus */
 };
 
 /* Connects to the session bus and, in the background, to libvirt at uri. The name org.uservm1 is
- * taken when all VMs are known, or it is known that libvirt cannot be reached. */
-int manager_new(sd_event *event, const char *uri, Manager **ret);
+ * taken when all VMs are known, or it is known that libvirt cannot be reached. It is left again
+ * after so many seconds with nothing to do, see idle.h; 0: never. */
+int manager_new(sd_event *event, const char *uri, unsigned idle_sec, Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_CLEANUP(Manager *, manager_free);
 
-/* Gives up the name on the bus, lets running operations end, but for copies, which it cancels, then
- * exits the event loop. */
+/* Gives up the name on the bus, answers what has come in by it, lets running operations end, but
+ * for copies, which it cancels, then exits the event loop. */
 void manager_stop(Manager *m);
 
 /* The VM of this name or, if there is none, of this UUID. NoSuchVM if there is neither, or

@@ -7,8 +7,9 @@
  * below it is what the user's own programs made, whatever modes libvirt gives its folders.
  *
  * The lock is of the kind that belongs to the process (fcntl_locking(2)): children do not inherit
- * it, and the kernel says who has it. The file stays when it is free: to remove it would be a race
- * with who has just opened it. */
+ * it, and the kernel says who has it. It is of two bytes, taken together. One who leaves gives up
+ * the second one first, so that a successor knows that it is worth waiting for the first. The file
+ * stays when it is free: to remove it would be a race with who has just opened it. */
 
 #include "runtime.h"
 
@@ -112,13 +113,18 @@ int runtime_make_folder(const char *below, sd_bus_error *error) {
         return 0;
 }
 
-static int refuse_second(int fd, sd_bus_error *error) {
-        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+static int lock_fd = -EBADF; /* -EBADF: there is nothing to lock, or it has not been */
+
+enum {
+        ALIVE = 0,
+        STAYING = 1,
+};
+
+static int refuse_second(pid_t pid, sd_bus_error *error) {
         char holder[32] = "";
 
-        /* It may have ended by now, or be in a PID namespace of its own. */
-        if (fcntl(fd, F_GETLK, &lock) >= 0 && lock.l_type != F_UNLCK && lock.l_pid > 0)
-                snprintf(holder, sizeof(holder), " (process %d)", (int) lock.l_pid);
+        if (pid > 0) /* 0: in a PID namespace of its own */
+                snprintf(holder, sizeof(holder), " (process %d)", (int) pid);
         (void) sd_bus_error_setf(error, SD_BUS_ERROR_FAILED,
                                  "Another uservmd%s works in XDG_RUNTIME_DIR=%s, and there can be "
                                  "one only: end that one, or give this one a runtime folder of its "
@@ -127,25 +133,46 @@ static int refuse_second(int fd, sd_bus_error *error) {
         return -EBUSY;
 }
 
-int runtime_lock(int *ret_fd, sd_bus_error *error) {
-        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+static int lock_file(int fd, sd_bus_error *error) {
+        struct flock both = { .l_type = F_WRLCK, .l_start = ALIVE, .l_len = 2 };
+        struct flock staying = { .l_type = F_WRLCK, .l_start = STAYING, .l_len = 1 };
+        int r;
+
+        if (fcntl(fd, F_SETLK, &both) >= 0)
+                return 0;
+        if (errno != EACCES && errno != EAGAIN)
+                return -errno;
+        if (fcntl(fd, F_GETLK, &staying) < 0)
+                return -errno;
+        if (staying.l_type != F_UNLCK)
+                return refuse_second(staying.l_pid, error);
+        do
+                r = fcntl(fd, F_SETLKW, &both);
+        while (r < 0 && errno == EINTR);
+        return r < 0 ? -errno : 0;
+}
+
+int runtime_lock(sd_bus_error *error) {
         _cleanup_close_ int folder_fd = -EBADF, fd = -EBADF;
         int r;
 
-        *ret_fd = -EBADF;
         if (!runtime_folder())
                 return 0;
         r = open_runtime_folder(&folder_fd, error);
         if (r < 0)
                 return r;
         fd = openat(folder_fd, LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0)
-                return error_from_errno(error, errno, "open %s/" LOCK_FILE, runtime_folder());
-        if (fcntl(fd, F_SETLK, &lock) >= 0) {
-                *ret_fd = TAKE_FD(fd);
-                return 0;
-        }
-        if (errno == EACCES || errno == EAGAIN)
-                return refuse_second(fd, error);
-        return error_from_errno(error, errno, "lock %s/" LOCK_FILE, runtime_folder());
+        r = fd < 0 ? -errno : lock_file(fd, error);
+        if (r >= 0)
+                lock_fd = TAKE_FD(fd);
+        else if (!sd_bus_error_is_set(error))
+                r = error_from_errno(error, -r, "lock %s/" LOCK_FILE, runtime_folder());
+        return r;
+}
+
+void runtime_leave(void) {
+        struct flock staying = { .l_type = F_UNLCK, .l_start = STAYING, .l_len = 1 };
+
+        if (lock_fd >= 0)
+                (void) fcntl(lock_fd, F_SETLK, &staying);
 }

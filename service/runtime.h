@@ -15,7 +15,10 @@ const char *runtime_folder(void);
  * itself open to nobody else; otherwise, or if there is none, error is set and tells what to do. */
 int runtime_make_folder(const char *below, sd_bus_error *error);
 
-/* Takes the lock of the one uservmd that works in the runtime folder (uservmd.lock). It is held
- * until *ret_fd is closed, or the process ends, however it does. Without a runtime folder there is
- * nothing to lock: *ret_fd is -EBADF then. -EBUSY with error set: another one has it. */
-int runtime_lock(int *ret_fd, sd_bus_error *error);
+/* Takes the lock of the one uservmd that works in the runtime folder (uservmd.lock), for as long as
+ * this process lives. One that is just leaving is waited for; with another one, returns -EBUSY with
+ * error set. Without a runtime folder there is nothing to lock. error may not be NULL. */
+int runtime_lock(sd_bus_error *error);
+
+/* Tells who wants the lock that it is about to be free. */
+void runtime_leave(void);

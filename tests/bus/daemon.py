@@ -99,8 +99,8 @@ class Daemon:
             self.process = subprocess.Popen([USERVMD, *arguments], env=self.environment(),
                                             stdin=subprocess.DEVNULL, stderr=log)
 
-    def start(self, bus):
-        self.spawn("--connect", self.uri)
+    def start(self, bus, *arguments):
+        self.spawn("--connect", self.uri, *arguments)
         pidfd = os.pidfd_open(self.process.pid)
         end = GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, pidfd, GLib.IOCondition.IN,
                                     lambda *_: True)

@@ -9,7 +9,7 @@ import unittest
 import client
 import daemon
 import tap
-from client import dictionary
+from client import Gio, GLib, dictionary
 from daemon import domain
 
 BUS_CONFIG = f"{os.path.dirname(os.path.abspath(__file__))}/session.conf"
@@ -33,7 +33,7 @@ class Options(unittest.TestCase):
     def test_help(self):
         result = run("--help")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        for option in ("--connect", "--help", "--version"):
+        for option in ("--connect", "--idle-exit", "--help", "--version"):
             self.assertIn(option, result.stdout)
 
     def test_version(self):
@@ -42,7 +42,8 @@ class Options(unittest.TestCase):
         self.assertRegex(result.stdout, r"^uservm [0-9.]+\n$")
 
     def test_what_there_is_not(self):
-        for arguments in (["--colour"], ["web"], ["--connect"]):
+        for arguments in (["--colour"], ["web"], ["--connect"], ["--idle-exit=soon"],
+                          ["--idle-exit=-1"], ["--idle-exit="], ["--idle-exit=4294967296"]):
             with self.subTest(arguments=arguments):
                 result = run(*arguments)
                 self.assertEqual((result.returncode, result.stdout), (1, ""))
@@ -113,6 +114,85 @@ class Life(daemon.Case):
         self.assertIn("session bus", other.log())
 
 
+    def test_what_was_sent_before_the_end_is_answered(self):
+        """It finds signal and calls at once, and gives up its name before it reads the calls."""
+        self.assertEqual(self.states(), {"test": "running"})
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        calls = [self.bus.send(client.ROOT, client.MANAGER, "ListVMs") for _ in range(100)]
+        shutdown = self.bus.send(client.ROOT, client.MANAGER, "PowerOffVM", "(s)", "test")
+        self.bus.call("/", "org.freedesktop.DBus", "GetId", destination="org.freedesktop.DBus")
+        self.daemon.process.send_signal(signal.SIGTERM)
+        self.daemon.process.send_signal(signal.SIGCONT)
+        for call in calls:
+            self.assertEqual([state for name, uuid, state, path in call.result()], ["running"])
+        self.assertIsNone(shutdown.result())
+        self.assertEqual(self.daemon.wait_exit(), 0, self.daemon.log())
+
+
+class Idle(daemon.Case):
+    """It leaves by itself, and not too early."""
+
+    IDLE_SEC = 1
+    domains = [domain("web", 1)]
+
+    def start(self):
+        self.daemon.start(self.bus, f"--idle-exit={self.IDLE_SEC}")
+
+    def assertStays(self):
+        with self.assertRaises(subprocess.TimeoutExpired):
+            self.daemon.process.wait(3 * self.IDLE_SEC)
+
+    def assertLeaves(self):
+        self.assertEqual(self.daemon.wait_exit(), 0, self.daemon.log())
+        self.assertIn("nothing to do", self.daemon.log())
+        self.bus.wait(lambda: not self.bus.owner, "the name to be free")
+
+    def test_with_nothing_to_do(self):
+        self.assertLeaves()
+
+    def test_not_while_a_client_is_there(self):
+        other = client.Client()
+        other.manager("ListVMs")
+        self.assertStays()
+        other.close()
+        self.assertLeaves()
+
+    def test_not_while_a_VM_runs(self):
+        other = client.Client()
+        other.manager("StartVM", "(s)", "web")
+        other.close()
+        self.assertStays()
+        other = client.Client()
+        other.manager("PowerOffVM", "(s)", "web")
+        other.close()
+        self.assertLeaves()
+
+    def test_the_next_one_says_the_same(self):
+        other = client.Client()
+        before = other.managed_objects()
+        other.close()
+        self.assertLeaves()
+        self.start()
+        self.assertEqual(self.bus.managed_objects(), before)
+
+
+class IdleWithoutLibvirt(Idle):
+    """Whether a VM runs cannot be told."""
+
+    def start(self):
+        self.daemon.uri = f"test://{self.daemon.folder}/none.xml"
+        super().start()
+
+    def test_with_nothing_to_do(self):
+        self.assertStays()
+        self.daemon.write_node([domain("web", 1)], "none.xml")
+        self.assertLeaves()
+
+    test_not_while_a_client_is_there = None
+    test_not_while_a_VM_runs = None
+    test_the_next_one_says_the_same = None
+
+
 class Work(daemon.Case):
     """While something takes long."""
 
@@ -154,6 +234,24 @@ class Work(daemon.Case):
         self.assertFails("NoSuchVM", self.bus.manager, "StartVM", "(s)", "new", says="'new'")
         self.go_on()
         creation.result()
+
+    def test_it_is_not_idle_meanwhile(self):
+        """Its client is gone, and there is no VM yet."""
+        self.assertEqual(self.daemon.stop(), 0)
+        self.bus.wait(lambda: not self.bus.owner, "the name to be free")
+        self.daemon.start(self.bus, "--idle-exit=1")
+        creator = client.Client()
+        creator.connection.call(client.NAME, client.ROOT, client.MANAGER, "CreateVM",
+                                GLib.Variant("(a{sv})", [dictionary(
+                                    {"name": "new", "disk-size": "1G", "start": False})]),
+                                None, Gio.DBusCallFlags.NONE, -1, None, None)
+        with open(f"{self.daemon.folder}/bin/begun", encoding="utf-8") as begun:
+            self.assertEqual(begun.read(), "begun\n")
+        creator.close()
+        with self.assertRaises(subprocess.TimeoutExpired):
+            self.daemon.process.wait(3)
+        self.go_on()
+        self.assertEqual(self.daemon.wait_exit(), 0, self.daemon.log())
 
     def test_an_operation_is_finished_and_answered_before_the_end(self):
         creation = self.begin()

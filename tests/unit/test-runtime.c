@@ -4,6 +4,7 @@
  * process at a time has the lock. */
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -24,12 +25,10 @@ static void use_folder(const char *name, mode_t mode) {
 
 TEST(there_may_be_none) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
-        int fd = 0;
 
         unsetenv("XDG_RUNTIME_DIR");
         CHECK(runtime_folder() == NULL);
-        CHECK_INT(runtime_lock(&fd, &error), 0);
-        CHECK_INT(fd, -EBADF);
+        CHECK_INT(runtime_lock(&error), 0);
         CHECK_ERROR(runtime_make_folder("a", &error), "org.freedesktop.DBus.Error.Failed");
         CHECK_MENTIONS(error.message, "XDG_RUNTIME_DIR");
         setenv("XDG_RUNTIME_DIR", "relative", 1);
@@ -97,12 +96,11 @@ TEST(links_are_not_followed) {
 
 TEST(neither_is_that_of_the_runtime_folder_itself) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL, at_lock = SD_BUS_ERROR_NULL;
-        int fd;
 
         CHECK_INT(symlink(in_root("run"), in_root("elsewhere")), 0);
         setenv("XDG_RUNTIME_DIR", in_root("elsewhere"), 1);
         CHECK_ERROR(runtime_make_folder("a", &error), SD_BUS_ERROR_ACCESS_DENIED);
-        CHECK_INT(runtime_lock(&fd, &at_lock), -EACCES);
+        CHECK_ERROR(runtime_lock(&at_lock), SD_BUS_ERROR_ACCESS_DENIED);
         CHECK(!exists(in_root("run/uservmd.lock")));
 }
 
@@ -124,60 +122,93 @@ TEST(that_of_another_user_is_refused) {
         CHECK_MENTIONS(error.message, "another user (0)");
 }
 
-/* The lock */
+/* The lock, which is a process's: each has it in a child. */
 
-/* A child that has the lock, and says so, until it is killed. */
-static pid_t start_holder(void) {
-        int ready[2];
-        char byte = 0;
+typedef struct Child {
         pid_t pid;
+        int fd; /* says how far it is, a byte each time */
+} Child;
 
-        if (pipe(ready) < 0)
-                abort();
-        pid = fork();
-        if (pid == 0) {
-                int fd;
+static void run_child(int fd, bool leaves) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
 
-                if (runtime_lock(&fd, NULL) >= 0 && fd >= 0)
-                        (void) !write(ready[1], "x", 1);
-                pause();
-                _exit(0);
+        if (runtime_lock(&error) < 0)
+                _exit(1);
+        (void) !write(fd, "x", 1);
+        if (leaves) {
+                runtime_leave();
+                (void) !write(fd, "x", 1);
         }
-        close(ready[1]);
-        if (read(ready[0], &byte, 1) != 1)
+        pause();
+        _exit(0);
+}
+
+static Child start_child(bool leaves) {
+        int fds[2];
+        Child child;
+
+        if (pipe(fds) < 0)
                 abort();
-        close(ready[0]);
-        return pid;
+        child = (Child){ fork(), fds[0] };
+        if (child.pid == 0)
+                run_child(fds[1], leaves);
+        close(fds[1]);
+        return child;
+}
+
+/* It has done the next thing. */
+static bool wait_child(Child child) {
+        char byte;
+
+        return read(child.fd, &byte, 1) == 1;
+}
+
+static void kill_child(Child child) {
+        kill(child.pid, SIGKILL);
+        waitpid(child.pid, NULL, 0);
+        close(child.fd);
 }
 
 TEST(one_at_a_time_has_the_lock) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        Child first, second;
         char text[32];
-        pid_t holder;
-        int fd;
 
         use_folder("run", 0700);
-        holder = start_holder();
-        CHECK_INT(runtime_lock(&fd, &error), -EBUSY);
-        snprintf(text, sizeof(text), "process %d", (int) holder);
+        first = start_child(false);
+        CHECK(wait_child(first));
+        CHECK_INT(runtime_lock(&error), -EBUSY);
+        snprintf(text, sizeof(text), "(process %d)", (int) first.pid);
         CHECK_MENTIONS(error.message, text);
         CHECK_MENTIONS(error.message, in_root("run"));
+        kill_child(first);
 
-        kill(holder, SIGKILL);
-        waitpid(holder, NULL, 0);
-        CHECK_INT(runtime_lock(&fd, NULL), 0);
-        CHECK(fd >= 0);
-        close(fd);
+        second = start_child(false);
+        CHECK(wait_child(second));
+        kill_child(second);
         CHECK_INT(mode_of(in_root("run/uservmd.lock")), S_IFREG | 0600);
+}
+
+TEST(one_that_leaves_is_waited_for) {
+        Child first, second;
+        struct pollfd p;
+
+        first = start_child(true);
+        CHECK(wait_child(first) && wait_child(first));
+        second = start_child(false);
+        p = (struct pollfd){ .fd = second.fd, .events = POLLIN };
+        CHECK_INT(poll(&p, 1, 100), 0); /* had it been refused, it would have ended */
+        kill_child(first);
+        CHECK(wait_child(second));
+        kill_child(second);
 }
 
 TEST(the_lock_file_is_no_link) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
-        int fd;
 
         CHECK_INT(unlink(in_root("run/uservmd.lock")), 0);
         CHECK_INT(symlink(in_root("victim"), in_root("run/uservmd.lock")), 0);
-        CHECK(runtime_lock(&fd, &error) < 0);
+        CHECK(runtime_lock(&error) < 0);
         CHECK(!exists(in_root("victim")));
 }
 
@@ -185,5 +216,5 @@ TEST_MAIN(begins_in_a_folder_of_its_own, there_may_be_none, what_is_made_is_priv
           the_last_one_is_made_private, one_that_others_can_get_into_is_refused,
           modes_below_it_do_not_matter, links_are_not_followed,
           neither_is_that_of_the_runtime_folder_itself, files_are_no_folders,
-          that_of_another_user_is_refused, one_at_a_time_has_the_lock, the_lock_file_is_no_link,
-          leaves_nothing_behind)
+          that_of_another_user_is_refused, one_at_a_time_has_the_lock, one_that_leaves_is_waited_for,
+          the_lock_file_is_no_link, leaves_nothing_behind)
