@@ -326,6 +326,10 @@ static int check_ssh_key(const char *key, size_t number, char **ret_reason) {
 
 /* ---- all ---- */
 
+static bool has_keys(const GuestSetup *s) {
+        return s->ssh_keys && *s->ssh_keys;
+}
+
 static int check_user_data(const GuestSetup *s, char **ret_reason) {
         size_t n = strlen(s->user_data);
 
@@ -334,7 +338,7 @@ static int check_user_data(const GuestSetup *s, char **ret_reason) {
         if (n > GUEST_SETUP_USER_DATA_MAX)
                 return refuse(ret_reason, "user-data: is %zu bytes long; at most %u are allowed", n,
                               GUEST_SETUP_USER_DATA_MAX);
-        if (s->user || s->ssh_keys || s->password)
+        if (s->user || has_keys(s) || s->password)
                 return refuse(ret_reason, "user-data: takes the place of what user, ssh-keys and "
                                           "password would set up; give it or them");
         return 0;
@@ -355,10 +359,10 @@ int guest_setup_check(const GuestSetup *s, char **ret_reason) {
 
         if (s->user_data)
                 return check_user_data(s, ret_reason);
-        if ((s->ssh_keys || s->password) && !s->user)
+        if ((has_keys(s) || s->password) && !s->user)
                 return refuse(ret_reason, "user: is missing; say whose %s is",
-                              s->ssh_keys ? "the SSH key" : "the password");
-        if (s->user && !s->ssh_keys && !s->password)
+                              has_keys(s) ? "the SSH key" : "the password");
+        if (s->user && !has_keys(s) && !s->password)
                 return refuse(ret_reason,
                               "user: nobody could log in as %s; give ssh-keys or a password too",
                               s->user);

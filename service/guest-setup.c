@@ -324,7 +324,7 @@ int guest_setup_credentials(const GuestSetup *s, char ***ret) {
         if (s->user_data)
                 return -EOPNOTSUPP;
 
-        if (s->ssh_keys) {
+        if (s->ssh_keys && *s->ssh_keys) {
                 r = join_keys(s->ssh_keys, &keys);
                 if (r < 0)
                         return r;

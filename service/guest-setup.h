@@ -13,7 +13,7 @@ typedef struct GuestSetup {
         char *instance_id; /* the VM's UUID; another one makes cloud-init set up anew */
         char *hostname;    /* of one or more labels; or NULL: the image's own */
         char *user;        /* login name to make, "root" too; or NULL: the image's own users */
-        char **ssh_keys;   /* lines of authorized_keys(5) for the user, or NULL */
+        char **ssh_keys;   /* lines of authorized_keys(5) for the user; NULL or empty: none */
         char *password;    /* of the user, hashed (crypt(5)), or NULL */
         char *user_data;   /* the caller's own, used as it is instead of ours, or NULL */
 } GuestSetup;
@@ -45,11 +45,13 @@ int guest_setup_meta_data(const GuestSetup *s, char **ret);
 
 /* The same for systemd in the guest (252 or later), as strings of SMBIOS type 11,
  * "io.systemd.credential.binary:NAME=BASE64", see systemd.system-credentials(7). Some are secret.
+ * The guest reads them at each boot, but only the host name is set each time. systemd before 256
+ * sets no password but root's, and none gives one to a user who is in the image already.
  * Returns 0; -EOPNOTSUPP with user-data, which only cloud-init understands; -E2BIG when they are
  * more than SMBIOS tables can hold (some hundred SSH keys); -ENOMEM. */
 int guest_setup_credentials(const GuestSetup *s, char ***ret);
 
-/* Frees and empties it, and erases what is secret. */
+/* Frees what is in it, and empties it. */
 void guest_setup_done(GuestSetup *s);
 
 #define _cleanup_guest_setup_ _cleanup_(guest_setup_done)

@@ -9,6 +9,7 @@ check_PROGRAMS += \
 	tests/unit/test-domain-live \
 	tests/unit/test-domain-xml \
 	tests/unit/test-forward \
+	tests/unit/test-guest-setup \
 	tests/unit/test-host-port \
 	tests/unit/test-image-info \
 	tests/unit/test-passt \
@@ -33,6 +34,8 @@ tests_unit_test_domain_xml_SOURCES = tests/unit/test-domain-xml.c tests/unit/tes
 tests_unit_test_domain_xml_LDADD = $(LDADD_UNIT)
 tests_unit_test_forward_SOURCES = tests/unit/test-forward.c tests/unit/test.h
 tests_unit_test_forward_LDADD = $(LDADD_UNIT)
+tests_unit_test_guest_setup_SOURCES = tests/unit/test-guest-setup.c tests/unit/test.h
+tests_unit_test_guest_setup_LDADD = $(LDADD_UNIT)
 tests_unit_test_host_port_SOURCES = tests/unit/test-host-port.c tests/unit/test.h
 tests_unit_test_host_port_LDADD = $(LDADD_UNIT)
 tests_unit_test_image_info_SOURCES = tests/unit/test-image-info.c tests/unit/test.h
