@@ -2,7 +2,8 @@
 
 /* libarchive writes the image, with the names of Rock Ridge and Joliet, because ISO 9660 itself
  * would have USER_DAT.;1 only. The label is in capitals in ISO 9660's descriptor and as it should
- * be in Joliet's, where blkid(8) takes it from; cloud-init knows both.
+ * be in Joliet's, where blkid(8) takes it from; cloud-init knows both. "strict" keeps the files'
+ * mode, so that a guest that leaves the image mounted shows them to root alone.
  *
  * On its way to the image the contents pass through a temporary file of libarchive's, in $TMPDIR or
  * /tmp, which is the user's alone and has no name by then. */
@@ -15,7 +16,7 @@
 
 #include "util.h"
 
-#define OPTIONS "iso9660:volume-id=cidata,iso9660:!pad"
+#define OPTIONS "iso9660:volume-id=cidata,iso9660:rockridge=strict,iso9660:!pad"
 
 DEFINE_CLEANUP(struct archive *, archive_write_free);
 DEFINE_CLEANUP(struct archive_entry *, archive_entry_free);
@@ -55,7 +56,8 @@ int seed_image_write(int fd, const char *user_data, const char *meta_data) {
         r = add_file(a, "meta-data", meta_data);
         if (r == 0)
                 r = add_file(a, "user-data", user_data);
-        if (r == 0 && archive_write_close(a) != ARCHIVE_OK)
+        /* after a failure, too: archive_write_free() alone would leak memory then */
+        if (archive_write_close(a) != ARCHIVE_OK && r == 0)
                 r = archive_failure(a);
         return r;
 }

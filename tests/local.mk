@@ -16,6 +16,7 @@ check_PROGRAMS += \
 	tests/unit/test-passt-real \
 	tests/unit/test-process \
 	tests/unit/test-runtime \
+	tests/unit/test-seed-image \
 	tests/unit/test-storage \
 	tests/unit/test-worker
 
@@ -48,6 +49,8 @@ tests_unit_test_process_SOURCES = tests/unit/test-process.c tests/unit/test.h
 tests_unit_test_process_LDADD = $(LDADD_UNIT)
 tests_unit_test_runtime_SOURCES = tests/unit/test-runtime.c tests/unit/test-files.h tests/unit/test.h
 tests_unit_test_runtime_LDADD = $(LDADD_UNIT)
+tests_unit_test_seed_image_SOURCES = tests/unit/test-seed-image.c tests/unit/test.h
+tests_unit_test_seed_image_LDADD = $(LDADD_UNIT)
 tests_unit_test_storage_SOURCES = tests/unit/test-storage.c tests/unit/test-files.h tests/unit/test.h
 tests_unit_test_storage_LDADD = $(LDADD_UNIT)
 tests_unit_test_worker_SOURCES = tests/unit/test-worker.c tests/unit/test.h
