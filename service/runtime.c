@@ -154,9 +154,10 @@ static int lock_file(int fd, sd_bus_error *error) {
 
 int runtime_lock(sd_bus_error *error) {
         _cleanup_close_ int folder_fd = -EBADF, fd = -EBADF;
+        const char *path = runtime_folder();
         int r;
 
-        if (!runtime_folder())
+        if (!path)
                 return 0;
         r = open_runtime_folder(&folder_fd, error);
         if (r < 0)
@@ -166,7 +167,7 @@ int runtime_lock(sd_bus_error *error) {
         if (r >= 0)
                 lock_fd = TAKE_FD(fd);
         else if (!sd_bus_error_is_set(error))
-                r = error_from_errno(error, -r, "lock %s/" LOCK_FILE, runtime_folder());
+                r = error_from_errno(error, -r, "lock %s/" LOCK_FILE, path);
         return r;
 }
 
