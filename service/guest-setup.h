@@ -48,7 +48,7 @@ int guest_setup_meta_data(const GuestSetup *s, char **ret);
  * The guest reads them at each boot, but only the host name is set each time. systemd before 256
  * sets no password but root's, and none gives one to a user who is in the image already.
  * Returns 0; -EOPNOTSUPP with user-data, which only cloud-init understands; -E2BIG when they are
- * more than SMBIOS tables can hold (some hundred SSH keys); -ENOMEM. */
+ * more than SMBIOS tables can hold (some 200 Ed25519 keys); -ENOMEM. */
 int guest_setup_credentials(const GuestSetup *s, char ***ret);
 
 /* Frees what is in it, and empties it. */
