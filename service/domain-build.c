@@ -111,12 +111,18 @@ static void add_metadata(Builder *x, xmlNode *domain) {
                 add_storage(x, vm, ns, *file, NULL, true);
 }
 
+/* Without Secure Boot, which lets a guest boot only what Microsoft has signed. libvirt might choose
+ * an image with it when it has the choice. */
 static void add_os(Builder *x, xmlNode *domain) {
         const DomainBuild *b = x->b;
-        xmlNode *os, *type;
+        xmlNode *os, *type, *firmware;
 
         os = add(x, domain, "os", NULL, "firmware", b->uefi ? "efi" : NULL, NULL);
         type = add(x, os, "type", "hvm", "arch", b->arch, "machine", b->q35 ? "q35" : NULL, NULL);
+        if (b->uefi) {
+                firmware = add(x, os, "firmware", NULL, NULL);
+                add(x, firmware, "feature", NULL, "enabled", "no", "name", "secure-boot", NULL);
+        }
         if (!type || !b->kernel)
                 return;
 

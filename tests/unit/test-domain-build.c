@@ -97,6 +97,7 @@ TEST(follows_the_settings) {
         CHECK_BUILT(&b, "string(/domain/memory)", "1048577");
         CHECK_BUILT(&b, "count(/domain/os/type/@machine)", "0");
         CHECK_BUILT(&b, "string(/domain/os/@firmware)", "efi");
+        CHECK_BUILT(&b, "string(/domain/os/firmware/feature[@name='secure-boot']/@enabled)", "no");
         CHECK_BUILT(&b, "string(//disk[@device='cdrom']/source/@file)", "/iso/debian.iso");
         CHECK_BUILT(&b, "string(//disk[@device='cdrom']/boot/@order)", "2");
         CHECK_BUILT(&b, "count(//disk[@device='cdrom']/readonly)", "1");
