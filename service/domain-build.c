@@ -20,6 +20,7 @@
 
 #include "domain-build.h"
 #include "domain-xml.h"
+#include "utf8.h"
 #include "xml.h"
 
 typedef struct Builder {
@@ -301,11 +302,10 @@ static bool is_xml_text(const char *s) {
                 return true;
 
         while (*s) {
-                int length, c;
+                uint32_t c;
+                size_t length = utf8_character(s, &c);
 
-                length = (int) strnlen(s, 4);
-                c = xmlGetUTF8Char((const unsigned char *) s, &length);
-                if (c < 0 || !IS_CHAR(c))
+                if (length == 0 || !IS_CHAR(c))
                         return false;
                 s += length;
         }

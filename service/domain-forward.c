@@ -19,6 +19,7 @@
 
 #include "domain-forward.h"
 #include "domain-xml.h"
+#include "utf8.h"
 #include "xml.h"
 
 /* A port in an attribute; missing: fallback. */
@@ -97,6 +98,7 @@ static int read_address(xmlNode *rule, Forward *f) {
                 if (strlen(interface) >= sizeof(f->interface))
                         return -EBADMSG;
                 strcpy(f->interface, interface);
+                utf8_make_valid(f->interface);
         }
         return forward_set_address(f, (const char *) address) < 0 ? -EBADMSG : 0;
 }

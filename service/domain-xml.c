@@ -18,6 +18,7 @@
 
 #include "domain-forward.h"
 #include "domain-xml.h"
+#include "utf8.h"
 #include "xml.h"
 
 static int read_nic(xmlNode *node, DomainNic *nic) {
@@ -242,6 +243,7 @@ int domain_info_parse(const char *xml, DomainInfo **ret) {
         r = xml_text(xml_child(domain, "name"), &info->name);
         if (r < 0)
                 return r;
+        utf8_make_valid(info->name);
         r = read_uuid(domain, info->uuid);
         if (r < 0)
                 return r;

@@ -47,7 +47,7 @@ typedef struct DomainStorage {
 } DomainStorage;
 
 typedef struct DomainInfo {
-        char *name;
+        char *name;              /* as D-Bus can carry it, see utf8.h */
         char uuid[37];           /* lower case with dashes */
         uint64_t memory;         /* <memory>, in bytes */
         uint64_t current_memory; /* <currentMemory>; of a live XML, less the balloon */

@@ -10,10 +10,10 @@
 #include <errno.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
-#include <libxml/xmlstring.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "utf8.h"
 #include "util.h"
 
 static const char *name_for_code(int code) {
@@ -53,6 +53,7 @@ static bool is_failure_line(const char *line, size_t n) {
 char *error_passt_line(const char *text) {
         const char *best = NULL;
         size_t best_n = 0;
+        char *useful;
 
         for (const char *line = text; line && *line;) {
                 size_t n = strcspn(line, "\n");
@@ -66,7 +67,10 @@ char *error_passt_line(const char *text) {
                 }
                 line += n + (line[n] == '\n');
         }
-        return strndup(best ?: "", best_n);
+        useful = strndup(best ?: "", best_n);
+        if (useful)
+                utf8_make_valid(useful);
+        return useful;
 }
 
 /* libvirt's sentence around passt's output begins like this (src/qemu/qemu_passt.c). */
@@ -127,20 +131,14 @@ void error_make_utf8(sd_bus_error *error) {
         _cleanup_(sd_bus_error_free) sd_bus_error valid = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *text = NULL;
 
-        if (!error->message || xmlCheckUTF8((const unsigned char *) error->message))
+        if (!error->message)
                 return;
         text = strdup(error->message);
         if (!text)
                 return;
-        for (char *s = text; *s;) {
-                int n = (int) strnlen(s, 4);
-
-                if (xmlGetUTF8Char((const unsigned char *) s, &n) < 0) {
-                        *s = '?';
-                        n = 1;
-                }
-                s += n;
-        }
+        utf8_make_valid(text);
+        if (streq(text, error->message))
+                return;
         sd_bus_error_set(&valid, error->name, text);
         sd_bus_error_free(error);
         sd_bus_error_move(error, &valid);

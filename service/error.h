@@ -38,7 +38,7 @@ int error_from_errno(sd_bus_error *error, int errnum, const char *what, ...)
         __attribute__((format(printf, 3, 4)));
 
 /* The useful line of what passt or libvirt's passt wiring printed: its banner stripped, the first
- * line that tells of a failure. Returns a copy, or NULL without memory. */
+ * line that tells of a failure, as D-Bus can carry it. Returns a copy, or NULL without memory. */
 char *error_passt_line(const char *text);
 
 /* Makes the message of an error one that D-Bus can carry: bytes that are not UTF-8, from a file's

@@ -43,6 +43,7 @@ service_libservice_a_SOURCES = \
 	service/settings.c service/settings.h \
 	service/settings-check.c \
 	service/storage.c service/storage.h \
+	service/utf8.c service/utf8.h \
 	service/util.h \
 	service/vm.c service/vm.h \
 	service/vm-bus.c service/vm-bus.h \

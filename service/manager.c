@@ -26,6 +26,7 @@
 #include "passt.h"
 #include "runtime.h"
 #include "storage.h"
+#include "utf8.h"
 
 /* Starting a VM takes libvirt about a second, most of it waiting; this many at a time. libvirt's
  * daemon itself serves five calls of one client at a time (max_client_requests). */
@@ -242,6 +243,8 @@ static void set_failure(Manager *m, const Inquiry *q) {
         log_warning("%s", failure);
         free(m->failure);
         m->failure = strdup(failure);
+        if (m->failure)
+                utf8_make_valid(m->failure);
         m->stale = true;
         m->listed = m->host_asked = true; /* callers hear the reason rather than wait */
         retry_later(m);

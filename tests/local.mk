@@ -18,6 +18,7 @@ check_PROGRAMS += \
 	tests/unit/test-runtime \
 	tests/unit/test-seed-image \
 	tests/unit/test-storage \
+	tests/unit/test-utf8 \
 	tests/unit/test-worker
 
 LDADD_UNIT = service/libservice.a $(LIBS_SERVICE)
@@ -53,6 +54,8 @@ tests_unit_test_seed_image_SOURCES = tests/unit/test-seed-image.c tests/unit/tes
 tests_unit_test_seed_image_LDADD = $(LDADD_UNIT)
 tests_unit_test_storage_SOURCES = tests/unit/test-storage.c tests/unit/test-files.h tests/unit/test.h
 tests_unit_test_storage_LDADD = $(LDADD_UNIT)
+tests_unit_test_utf8_SOURCES = tests/unit/test-utf8.c tests/unit/test.h
+tests_unit_test_utf8_LDADD = $(LDADD_UNIT)
 tests_unit_test_worker_SOURCES = tests/unit/test-worker.c tests/unit/test.h
 tests_unit_test_worker_LDADD = $(LDADD_UNIT)
 

@@ -263,9 +263,12 @@ class Work(daemon.Case):
 
 
 class FailingQemuImg(daemon.Case):
-    """Its words have a byte that is no UTF-8, as the path of a backing file may have."""
+    """Its words have bytes that are no UTF-8, as the path of a backing file may have."""
 
-    programs = {"qemu-img": "#!/bin/sh\nprintf 'no space in caf\\351 today\\n' >&2\nexit 1\n"}
+    programs = {"qemu-img": r"""#!/bin/sh
+        printf 'no space in caf\351, \277\277 and \300\200 today\n' >&2
+        exit 1
+        """}
 
     def test_its_words_are_passed_on_and_nothing_is_left(self):
         self.assertFails("ImageUnusable", self.bus.create, name="new", disk_size="1G",
