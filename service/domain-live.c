@@ -332,22 +332,29 @@ static xmlNode *find_qemu_child(xmlNode *parent, const char *name) {
         return NULL;
 }
 
-static int add_qemu_child(xmlNode *parent, xmlNs *ns, const char *name, xmlNode **ret) {
-        *ret = xmlNewChild(parent, ns, (const xmlChar *) name, NULL);
+/* Adds an element in the namespace of its parent. */
+static int add_qemu_child(xmlNode *parent, const char *name, xmlNode **ret) {
+        *ret = xmlNewChild(parent, parent->ns, (const xmlChar *) name, NULL);
         return *ret ? 0 : -ENOMEM;
 }
 
-/* <qemu:override>, where libvirt takes properties of QEMU's devices that it does not know. */
-static int ensure_override(xmlNode *domain, xmlNs **ret_ns, xmlNode **ret) {
-        xmlNs *ns = xmlSearchNsByHref(domain->doc, domain, (const xmlChar *) QEMU_NAMESPACE);
+/* <qemu:override>, where libvirt takes properties of QEMU's devices that it does not know. If need
+ * be it declares its namespace itself: the domain may have the prefix for something else. */
+static int ensure_override(xmlNode *domain, xmlNode **ret) {
+        xmlNs *ns;
 
-        if (!ns)
-                ns = xmlNewNs(domain, (const xmlChar *) QEMU_NAMESPACE, (const xmlChar *) "qemu");
+        *ret = find_qemu_child(domain, "override");
+        if (*ret)
+                return 0;
+        *ret = xmlNewChild(domain, NULL, (const xmlChar *) "override", NULL);
+        if (!*ret)
+                return -ENOMEM;
+        ns = xmlSearchNsByHref(domain->doc, domain, (const xmlChar *) QEMU_NAMESPACE)
+                     ?: xmlNewNs(*ret, (const xmlChar *) QEMU_NAMESPACE, (const xmlChar *) "qemu");
         if (!ns)
                 return -ENOMEM;
-        *ret_ns = ns;
-        *ret = find_qemu_child(domain, "override");
-        return *ret ? 0 : add_qemu_child(domain, ns, "override", ret);
+        xmlSetNs(*ret, ns);
+        return 0;
 }
 
 static int set_property(xmlNode *property, unsigned mtu) {
@@ -364,22 +371,21 @@ static int set_property(xmlNode *property, unsigned mtu) {
 /* A user who overrides properties of this NIC already is left alone. */
 static int set_host_mtu(xmlNode *domain, const char *alias, unsigned mtu) {
         xmlNode *override, *device, *frontend = NULL, *property = NULL;
-        xmlNs *ns;
         int r;
 
-        r = ensure_override(domain, &ns, &override);
+        r = ensure_override(domain, &override);
         if (r < 0)
                 return r;
         for (device = override->children; device; device = device->next)
                 if (device->type == XML_ELEMENT_NODE && xml_attribute_is(device, "alias", alias))
                         return 0;
-        r = add_qemu_child(override, ns, "device", &device);
+        r = add_qemu_child(override, "device", &device);
         if (r == 0)
                 r = xml_set_attribute(device, "alias", alias);
         if (r == 0)
-                r = add_qemu_child(device, ns, "frontend", &frontend);
+                r = add_qemu_child(device, "frontend", &frontend);
         if (r == 0)
-                r = add_qemu_child(frontend, ns, "property", &property);
+                r = add_qemu_child(frontend, "property", &property);
         return r < 0 ? r : set_property(property, mtu);
 }
 
