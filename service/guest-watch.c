@@ -8,7 +8,8 @@
  * patience for a server that takes its time.
  *
  * What the agent says is asked for once it is connected, on a worker and with a limit of time,
- * since the guest may say nothing. */
+ * since the guest may say nothing. It may say anything, too: what D-Bus could not carry would have
+ * every list of VMs fail, so that is not passed on as it is. */
 
 #include "guest-watch.h"
 
@@ -23,11 +24,13 @@
 #include "guest-probe.h"
 #include "log.h"
 #include "manager.h"
+#include "utf8.h"
 #include "vm-bus.h"
 
 #define PROBE_FOR_USEC (600 * 1000000ULL)
 #define AGENT_TIMEOUT_SEC 5
 #define ADDRESSES_MAX 64
+#define FACT_MAX 255 /* bytes of a host name, or of anything else that the guest says */
 
 enum { N_PROBES = 2 };
 static const uint64_t patience_usec[N_PROBES] = { 2 * 1000000ULL, 30 * 1000000ULL };
@@ -215,7 +218,7 @@ static int copy_parameter(virTypedParameterPtr params, int n, const char *name, 
 
         if (virTypedParamsGetString(params, n, name, &value) <= 0)
                 return 0;
-        *ret = strdup(value);
+        *ret = utf8_copy_printable(value, FACT_MAX);
         return *ret ? 0 : -ENOMEM;
 }
 

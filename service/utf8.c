@@ -7,6 +7,7 @@
 #include "utf8.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 static bool is_valid(uint32_t c, size_t length) {
         static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -48,4 +49,20 @@ void utf8_make_valid(char *s) {
                         *s = '?';
                 s += length > 0 ? length : 1;
         }
+}
+
+char *utf8_copy_printable(const char *s, size_t max) {
+        char *copy = strndup(s, max);
+
+        for (char *next = copy; next && *next;) {
+                uint32_t c;
+                size_t length = utf8_character(next, &c);
+
+                if (length == 0 || c < ' ' || (c >= 0x7f && c < 0xa0)) {
+                        *next = '?';
+                        length = 1;
+                }
+                next += length;
+        }
+        return copy;
 }

@@ -13,3 +13,7 @@ size_t utf8_character(const char *s, uint32_t *ret);
 
 /* Makes each byte that belongs to no such character a '?'. */
 void utf8_make_valid(char *s);
+
+/* A copy of what a stranger says, fit to be shown: at most max bytes of it, as above, and each byte
+ * of a control character a '?' too, as a terminal would obey it. NULL without memory. */
+char *utf8_copy_printable(const char *s, size_t max);

@@ -5,6 +5,7 @@
 
 #include "test.h"
 #include "utf8.h"
+#include "util.h"
 
 static int last;
 
@@ -62,5 +63,14 @@ TEST(replaces_bytes_that_belong_to_none) {
         CHECK_STR(text, "caf? ?? caf\xc3\xa9 ????");
 }
 
+TEST(copies_what_can_be_shown) {
+        _cleanup_free_ char *copy =
+                utf8_copy_printable("a\x1b[2J\n\xc2\x9b\xef\xb7\x90 caf\xc3\xa9", 99);
+        _cleanup_free_ char *cut = utf8_copy_printable("caf\xc3\xa9", 4);
+
+        CHECK_STR(copy, "a?[2J????? caf\xc3\xa9");
+        CHECK_STR(cut, "caf?");
+}
+
 TEST_MAIN(reads_characters_of_every_length, refuses_what_is_none,
-          replaces_bytes_that_belong_to_none)
+          replaces_bytes_that_belong_to_none, copies_what_can_be_shown)
