@@ -219,6 +219,11 @@ static int resize_prepare(Operation *o, sd_bus_error *error) {
         Resizing *resizing = o->data;
         const DomainInfo *info = o->vm->snapshot->stored;
 
+        /* Rounded up to whole sectors it would be 0. */
+        if (resizing->size > INT64_MAX - SECTOR_SIZE)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
+                                         "size: no disk can have %" PRIu64 " bytes",
+                                         resizing->size);
         for (size_t i = 0; i < info->n_disks && !resizing->disk; i++)
                 if (streq_ptr(info->disks[i].target, resizing->target))
                         resizing->disk = &info->disks[i];

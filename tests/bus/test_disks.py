@@ -229,6 +229,9 @@ class Disks(daemon.Case):
                          2 * MIB, says="smaller")
         self.assertFails(client.INVALID_ARGS, self.bus.vm, path, "ResizeDisk", "(st)", "vdb",
                          3 * MIB, says="'vdb'")
+        self.bus.vm(path, "Start")
+        self.assertFails(client.INVALID_ARGS, self.bus.vm, path, "ResizeDisk", "(st)", "vda",
+                         2 ** 64 - 1, says="size: no disk")
 
     def test_memory_and_CPUs(self):
         path = self.create(disk_size="1M")
