@@ -164,21 +164,22 @@ static int read_storage(xmlNode *domain, DomainInfo *info) {
 
         for (node = vm ? vm->children : NULL; (node = our_element_from(node, "storage"));
              node = node->next) {
+                _cleanup_xml_string_ xmlChar *path = xml_attribute(node, "path");
                 DomainStorage *longer, *storage;
 
+                if (!path)
+                        continue;
                 longer = reallocarray(info->storage, info->n_storage + 1, sizeof(DomainStorage));
                 if (!longer)
                         return -ENOMEM;
                 info->storage = longer;
                 storage = &longer[info->n_storage++];
                 *storage = (DomainStorage){ .is_setup = xml_attribute_is(node, "setup", "yes") };
-                r = copy_attribute(node, "path", &storage->path);
+                r = xml_copy_string(path, &storage->path);
                 if (r >= 0)
                         r = copy_attribute(node, "base", &storage->base);
                 if (r < 0)
                         return r;
-                if (!storage->path)
-                        return -EBADMSG;
         }
         return 0;
 }

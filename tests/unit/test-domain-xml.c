@@ -23,6 +23,7 @@
         "      <vm:storage path='/home/u/a &amp; b.qcow2'/>\n"                                     \
         "      <vm:storage path='/home/u/ü.qcow2'/>\n"                                            \
         "      <storage path='/home/u/not-ours.qcow2'/>\n"                                         \
+        "      <vm:storage/>\n"                                                                    \
         "    </vm:vm>\n"                                                                           \
         "  </metadata>\n"                                                                          \
         "  <memory unit='KiB'>2097152</memory>\n"                                                  \
