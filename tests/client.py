@@ -77,6 +77,7 @@ class Pending:
 
     def done(self, connection, result):
         self.reply = connection.send_message_with_reply_finish(result)
+        self.n_signals = len(self.client.signals)  # that came before it and are not taken yet
         self.client.finished.append(self)
 
     def result(self):

@@ -64,6 +64,7 @@ BUS_TESTS = \
 	tests/bus/test_daemon.py \
 	tests/bus/test_disks.py \
 	tests/bus/test_forwards.py \
+	tests/bus/test_fuzz.py \
 	tests/bus/test_lifecycle.py \
 	tests/bus/test_malformed.py \
 	tests/bus/test_manager.py \
@@ -84,7 +85,8 @@ AM_TESTS_ENVIRONMENT = \
 	USERVMD='$(abs_builddir)/uservmd'; \
 	USERVM='$(abs_builddir)/uservm'; \
 	BUS_INTERFACES='$(abs_srcdir)/bus-interfaces'; \
-	export USERVMD USERVM BUS_INTERFACES;
+	FUZZ_CORPUS='$(abs_srcdir)/tests/fuzz/corpus'; \
+	export USERVMD USERVM BUS_INTERFACES FUZZ_CORPUS;
 $(BUS_TESTS:.py=.log): uservmd
 $(CLI_TESTS:.py=.log): uservmd uservm
 

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Reading a domain, and editing its forwards. A line with the spec of a forward, then the domain's
+ * XML. */
+
+#include <errno.h>
+
+#include "domain-xml.h"
+#include "fuzz.h"
+#include "message.h"
+#include "xml.h"
+
+static void check_info(const DomainInfo *info) {
+        INVARIANT(info->name && message_can_carry(info->name));
+        INVARIANT(strlen(info->uuid) == 36);
+        INVARIANT(strspn(info->uuid, "0123456789abcdef-") == 36);
+
+        for (size_t i = 0; i < info->n_nics; i++) {
+                const ForwardList *forwards = &info->nics[i].forwards;
+
+                INVARIANT(info->nics[i].mac);
+                for (size_t j = 0; j < forwards->n; j++) {
+                        const Forward *f = &forwards->items[j];
+
+                        INVARIANT(f->host.start > 0 && f->host.start <= f->host.end);
+                        INVARIANT(f->guest.start > 0);
+                        INVARIANT(message_can_carry(f->interface));
+                        INVARIANT(f->host.end - f->host.start == f->guest.end - f->guest.start);
+                        for (size_t k = 0; k < f->n_exclude; k++) {
+                                INVARIANT(f->exclude[k].start >= f->host.start);
+                                INVARIANT(f->exclude[k].start <= f->exclude[k].end);
+                                INVARIANT(f->exclude[k].end <= f->host.end);
+                        }
+                }
+        }
+}
+
+/* All that an edit of forwards must leave alone. */
+static void check_rest_is_same(const DomainInfo *a, const DomainInfo *b) {
+        INVARIANT(streq(a->name, b->name) && streq(a->uuid, b->uuid));
+        INVARIANT(a->memory == b->memory && a->vcpus == b->vcpus && a->n_nics == b->n_nics);
+        for (size_t i = 0; i < a->n_nics; i++)
+                INVARIANT(streq(a->nics[i].mac, b->nics[i].mac));
+        INVARIANT(a->n_storage == b->n_storage && a->n_disks == b->n_disks);
+        for (size_t i = 0; i < a->n_storage; i++)
+                INVARIANT(streq(a->storage[i].path, b->storage[i].path));
+        for (size_t i = 0; i < a->n_disks; i++)
+                INVARIANT(streq_ptr(a->disks[i].path, b->disks[i].path));
+}
+
+/* Whether they are the same forwards in the same order. */
+static bool lists_equal(const ForwardList *a, const ForwardList *b) {
+        if (a->n != b->n)
+                return false;
+        for (size_t i = 0; i < a->n; i++)
+                if (!forward_equal(&a->items[i], &b->items[i]))
+                        return false;
+        return true;
+}
+
+/* The NIC whose forwards are not the same in the two; NULL if there is none. */
+static const DomainNic *find_changed(const DomainInfo *a, const DomainInfo *b) {
+        const DomainNic *changed = NULL;
+
+        for (size_t i = 0; i < a->n_nics; i++)
+                if (!lists_equal(&a->nics[i].forwards, &b->nics[i].forwards)) {
+                        INVARIANT(!changed);
+                        changed = &b->nics[i];
+                }
+        return changed;
+}
+
+static bool has_host_side(const DomainInfo *info, const Forward *f) {
+        for (size_t i = 0; i < info->n_nics; i++)
+                if (forward_list_find_host_side(&info->nics[i].forwards, f))
+                        return true;
+        return false;
+}
+
+/* The domain's text as it is printed when nothing has been changed. */
+static char *print(const char *xml) {
+        _cleanup_xml_doc_ xmlDoc *doc = NULL;
+        char *text;
+
+        INVARIANT(xml_parse(xml, "domain", &doc) == 0);
+        INVARIANT(xml_print(xmlDocGetRootElement(doc), /* indent= */ false, &text) == 0);
+        return text;
+}
+
+/* What was added is the last of a NIC with passt, and what is taken out of it leaves no trace. */
+static void check_added(const char *xml, const DomainInfo *info, const char *added,
+                        const Forward *f) {
+        _cleanup_(domain_info_freep) DomainInfo *info_added = NULL, *info_removed = NULL;
+        _cleanup_free_ char *removed = NULL, *unchanged = NULL, *again = NULL;
+        const DomainNic *nic;
+
+        INVARIANT(domain_info_parse(added, &info_added) == 0);
+        check_info(info_added);
+        check_rest_is_same(info, info_added);
+        nic = find_changed(info, info_added);
+        INVARIANT(nic && nic->passt && nic->forwards.n > 0);
+        INVARIANT(forward_equal(&nic->forwards.items[nic->forwards.n - 1], f));
+        INVARIANT(domain_xml_add_forward(added, f, &again) == -EEXIST);
+
+        INVARIANT(domain_xml_remove_forward(added, f, &removed) == 0);
+        INVARIANT(domain_info_parse(removed, &info_removed) == 0);
+        check_rest_is_same(info, info_removed);
+        INVARIANT(!find_changed(info, info_removed));
+        unchanged = print(xml);
+        if (info->nics[nic - info_added->nics].passt)
+                INVARIANT(streq(removed, unchanged));
+}
+
+static void check_add(const char *xml, const DomainInfo *info, const Forward *f, char **ret) {
+        int r = domain_xml_add_forward(xml, f, ret);
+
+        if (f->host.start == 0)
+                INVARIANT(r == -EINVAL);
+        else if (has_host_side(info, f))
+                INVARIANT(r == -EEXIST);
+        else if (info->n_nics == 0)
+                INVARIANT(r == -ENODEV);
+        else {
+                INVARIANT(r == 0);
+                check_added(xml, info, *ret, f);
+        }
+}
+
+/* A removal takes one forward out of one NIC. */
+static void check_remove(const char *xml, const DomainInfo *info, const Forward *f) {
+        _cleanup_(domain_info_freep) DomainInfo *after = NULL;
+        _cleanup_free_ char *removed = NULL;
+        const DomainNic *nic;
+        int r = domain_xml_remove_forward(xml, f, &removed);
+
+        if (r < 0) {
+                INVARIANT(r == -ENOENT || r == -ENOTUNIQ);
+                INVARIANT(!has_host_side(info, f));
+                return;
+        }
+        INVARIANT(domain_info_parse(removed, &after) == 0);
+        check_rest_is_same(info, after);
+        nic = find_changed(info, after);
+        INVARIANT(nic);
+        INVARIANT(nic->forwards.n + 1 == info->nics[nic - after->nics].forwards.n);
+}
+
+/* A re-plugged NIC is the same one, with the forwards that are stored. */
+static void check_replugged(const char *attach, const char *mac, const DomainNic *stored) {
+        _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+        _cleanup_free_ char *xml = NULL;
+
+        INVARIANT(asprintf(&xml,
+                           "<domain><name/><uuid>00000000-0000-4000-8000-000000000001</uuid>"
+                           "<memory>1</memory><devices>%s</devices></domain>",
+                           attach) > 0);
+        INVARIANT(domain_info_parse(xml, &info) == 0);
+        INVARIANT(info->n_nics == 1 && streq(info->nics[0].mac, mac));
+        INVARIANT(info->nics[0].passt == stored->passt);
+        INVARIANT(lists_equal(&info->nics[0].forwards, &stored->forwards));
+}
+
+static void check_replug(const char *live, const char *stored) {
+        _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+
+        INVARIANT(domain_info_parse(stored, &info) == 0);
+        for (size_t i = 0; i < info->n_nics; i++) {
+                _cleanup_free_ char *detach = NULL, *attach = NULL;
+                size_t first = 0;
+
+                while (!streq(info->nics[first].mac, info->nics[i].mac))
+                        first++;
+                INVARIANT(domain_xml_replug(live, stored, info->nics[i].mac, &detach, &attach) ==
+                          0);
+                check_replugged(attach, info->nics[i].mac, &info->nics[first]);
+        }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        FuzzInput input = fuzz_input(data, size);
+        _cleanup_free_ char *spec = fuzz_line(&input), *xml = fuzz_rest(&input);
+        _cleanup_free_ char *reason = NULL, *added = NULL;
+        _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+        _cleanup_forward_ Forward f = {};
+        int r;
+
+        r = domain_info_parse(xml, &info);
+        INVARIANT(r == 0 || r == -EBADMSG);
+        if (r < 0)
+                return 0;
+        check_info(info);
+        check_replug(xml, xml);
+
+        if (forward_parse(spec, &f, &reason) < 0)
+                return 0;
+        check_add(xml, info, &f, &added);
+        check_remove(xml, info, &f);
+        if (added) {
+                check_replug(xml, added);
+                check_replug(added, xml);
+        }
+        return 0;
+}
