@@ -17,7 +17,8 @@
 
 struct uservm_call {
         uservm *u; /* which the callback may close */
-        uservm_call *next, **link; /* link is what points to this call; NULL: not in the list */
+        uservm_call *next;
+        uservm_call **link; /* what points to this call; NULL: not in the list */
         sd_bus_slot *slot;
         Operation operation;
         Result result;
@@ -45,7 +46,7 @@ void result_clear(Result *result) {
                 uservm_host_unref(result->host);
                 break;
         }
-        *result = (Result) {};
+        *result = (Result){};
 }
 
 void operation_clear(Operation *o) {
@@ -140,7 +141,7 @@ int operation_wait(uservm *u, Operation *o, int r, Result *ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(result_clear) Result result = {};
 
-        *o = (Operation) {};
+        *o = (Operation){};
         if (r < 0)
                 return r;
         r = seal_second(&operation);
@@ -158,7 +159,7 @@ int operation_wait(uservm *u, Operation *o, int r, Result *ret) {
         if (r < 0)
                 return handle_fail_read(u, r);
         *ret = result;
-        result = (Result) {};
+        result = (Result){};
         return handle_succeed(u);
 }
 
@@ -264,7 +265,7 @@ int operation_send(uservm *u, Operation *o, int r, uservm_callback callback, voi
         call->callback = callback;
         call->userdata = userdata;
         call->operation = *o;
-        *o = (Operation) {};
+        *o = (Operation){};
         r = call_send(call);
         if (r < 0)
                 return handle_fail_errno(u, r);

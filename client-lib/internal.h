@@ -5,8 +5,8 @@
 
 #include <systemd/sd-bus.h>
 
-#include "util.h"
 #include "uservm.h"
+#include "util.h"
 
 #define _public_ __attribute__((visibility("default")))
 

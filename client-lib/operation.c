@@ -120,12 +120,14 @@ _public_ int uservm_get_host_async(uservm *u, uservm_callback callback, void *us
 /* VMs */
 
 static int make_list_vms(uservm *u, Operation *o) {
+        int r;
+
         if (!u)
                 return -EINVAL;
         o->type = RESULT_VMS;
-        return made(u, sd_bus_message_new_method_call(u->bus, &o->first, SERVICE_NAME, MANAGER_PATH,
-                                                      OBJECT_MANAGER_INTERFACE,
-                                                      "GetManagedObjects"));
+        r = sd_bus_message_new_method_call(u->bus, &o->first, SERVICE_NAME, MANAGER_PATH,
+                                           OBJECT_MANAGER_INTERFACE, "GetManagedObjects");
+        return made(u, r);
 }
 
 _public_ int uservm_list_vms(uservm *u, uservm_vm ***ret, size_t *ret_n) {
@@ -198,8 +200,7 @@ _public_ int uservm_create(uservm *u, const uservm_settings *settings, uservm_vm
 }
 
 _public_ int uservm_create_async(uservm *u, const uservm_settings *settings,
-                                 uservm_callback callback, void *userdata,
-                                 uservm_call **ret_call) {
+                                 uservm_callback callback, void *userdata, uservm_call **ret_call) {
         Operation o = {};
 
         return operation_send(u, &o, make_create(u, settings, true, &o), callback, userdata,
@@ -317,6 +318,8 @@ _public_ int uservm_save_async(uservm *u, const char *vm, uint64_t flags, uservm
 
 static int make_delete(uservm *u, bool wait, const char *vm, uint64_t flags, Operation *o) {
         static const Method method = { VM_INTERFACE, "Delete", "DeleteVM", TIMEOUT_NEVER };
+        int force = !!(flags & USERVM_DELETE_FORCE);
+        int storage = !(flags & USERVM_DELETE_KEEP_STORAGE);
         sd_bus_message *m;
         int r;
 
@@ -330,9 +333,8 @@ static int make_delete(uservm *u, bool wait, const char *vm, uint64_t flags, Ope
                 return r;
         r = begin_vm(u, wait, &method, vm, o, &m);
         if (r >= 0)
-                r = sd_bus_message_append(m, "a{sv}", 2,
-                                          "force", "b", !!(flags & USERVM_DELETE_FORCE),
-                                          "storage", "b", !(flags & USERVM_DELETE_KEEP_STORAGE));
+                r = sd_bus_message_append(m, "a{sv}", 2, "force", "b", force, "storage", "b",
+                                          storage);
         return made(u, r);
 }
 
@@ -343,8 +345,7 @@ _public_ int uservm_delete(uservm *u, const char *vm, uint64_t flags) {
 }
 
 _public_ int uservm_delete_async(uservm *u, const char *vm, uint64_t flags,
-                                 uservm_callback callback, void *userdata,
-                                 uservm_call **ret_call) {
+                                 uservm_callback callback, void *userdata, uservm_call **ret_call) {
         Operation o = {};
 
         return operation_send(u, &o, make_delete(u, false, vm, flags, &o), callback, userdata,
@@ -387,6 +388,8 @@ _public_ int uservm_set_autostart_async(uservm *u, const char *vm, bool autostar
 
 static int make_change_forward(uservm *u, const Method *method, bool wait, const char *vm,
                                const char *spec, uint64_t flags, Operation *o) {
+        int persistent = !(flags & USERVM_FORWARD_THIS_RUN);
+        int disruptive = !!(flags & USERVM_FORWARD_DISRUPTIVE);
         sd_bus_message *m;
         int r;
 
@@ -402,9 +405,8 @@ static int make_change_forward(uservm *u, const Method *method, bool wait, const
                 return r;
         r = begin_vm(u, wait, method, vm, o, &m);
         if (r >= 0)
-                r = sd_bus_message_append(m, "sa{sv}", spec, 2,
-                                          "persistent", "b", !(flags & USERVM_FORWARD_THIS_RUN),
-                                          "disruptive", "b", !!(flags & USERVM_FORWARD_DISRUPTIVE));
+                r = sd_bus_message_append(m, "sa{sv}", spec, 2, "persistent", "b", persistent,
+                                          "disruptive", "b", disruptive);
         return made(u, r);
 }
 

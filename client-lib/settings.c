@@ -25,18 +25,12 @@ enum {
 };
 
 static const char *const keys[N_SETTINGS] = {
-        [NAME] = "name",
-        [MEMORY] = "memory",
-        [VCPUS] = "vcpus",
-        [DISK] = "disk",
-        [DISK_SIZE] = "disk-size",
-        [CDROM] = "cdrom",
-        [KERNEL] = "kernel",
-        [INITRD] = "initrd",
-        [CMDLINE] = "cmdline",
-        [ACCELERATOR] = "accelerator",
-        [FIRMWARE] = "firmware",
-        [START] = "start",
+        [NAME] = "name",           [MEMORY] = "memory",
+        [VCPUS] = "vcpus",         [DISK] = "disk",
+        [DISK_SIZE] = "disk-size", [CDROM] = "cdrom",
+        [KERNEL] = "kernel",       [INITRD] = "initrd",
+        [CMDLINE] = "cmdline",     [ACCELERATOR] = "accelerator",
+        [FIRMWARE] = "firmware",   [START] = "start",
         [AUTOSTART] = "autostart",
 };
 

@@ -553,8 +553,8 @@ int uservm_get_vm_async(uservm *u, const char *vm, uservm_callback callback, voi
  * What is not set has the default of CreateVM(). Values are looked at by uservmd, when the VM is to
  * be created. A setter that is called again replaces the value. Strings are copied.
  *
- * Return: 0, or a negative errno, which, as that of all setters, is -ENOMEM, or -EINVAL if something
- * that is needed is NULL.
+ * Return: 0, or a negative errno, which, as that of all setters, is -ENOMEM, or -EINVAL if
+ * something that is needed is NULL.
  */
 int uservm_settings_new(const char *name, uservm_settings **ret);
 

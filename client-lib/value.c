@@ -38,9 +38,9 @@ static void free_const(const void *p) {
 /* Words */
 
 static const char *const state_names[] = {
-        [USERVM_STATE_SHUTOFF] = "shutoff",   [USERVM_STATE_STARTING] = "starting",
-        [USERVM_STATE_RUNNING] = "running",   [USERVM_STATE_PAUSED] = "paused",
-        [USERVM_STATE_SAVED] = "saved",       [USERVM_STATE_STOPPING] = "stopping",
+        [USERVM_STATE_SHUTOFF] = "shutoff", [USERVM_STATE_STARTING] = "starting",
+        [USERVM_STATE_RUNNING] = "running", [USERVM_STATE_PAUSED] = "paused",
+        [USERVM_STATE_SAVED] = "saved",     [USERVM_STATE_STOPPING] = "stopping",
         [USERVM_STATE_CRASHED] = "crashed",
 };
 

@@ -35,7 +35,7 @@ struct uservm_watch {
         uservm_watch *next, **link;
         WatchState state;
         sd_bus_slot *service_match, *owner_match, *disconnected_match, *read;
-        char *sender; /* the unique name of the uservmd that the VMs are from */
+        char *sender;    /* the unique name of the uservmd that the VMs are from */
         uservm_vm **vms; /* by name when they were read, and as they came after that */
         size_t n_vms;
         uservm_watch_callback callback;
@@ -339,8 +339,7 @@ static int add_matches(uservm_watch *w) {
                                       on_signal, NULL, w);
         if (r < 0)
                 return r;
-        return sd_bus_match_signal_async(bus, &w->disconnected_match,
-                                         "org.freedesktop.DBus.Local",
+        return sd_bus_match_signal_async(bus, &w->disconnected_match, "org.freedesktop.DBus.Local",
                                          "/org/freedesktop/DBus/Local",
                                          "org.freedesktop.DBus.Local", "Disconnected",
                                          on_disconnected, NULL, w);

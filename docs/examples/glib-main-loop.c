@@ -40,7 +40,9 @@ static gboolean dispatch(GSource *source, GSourceFunc callback, void *userdata) 
 }
 
 static GSource *source_new(uservm *u) {
-        static GSourceFuncs functions = { .prepare = prepare, .check = check, .dispatch = dispatch };
+        static GSourceFuncs functions = { .prepare = prepare,
+                                          .check = check,
+                                          .dispatch = dispatch };
         GSource *source = g_source_new(&functions, sizeof(Source));
         Source *s = (Source *) source;
 

@@ -17,8 +17,7 @@ static void on_change(uservm_watch *watch, const uservm_change *change, void *us
 static int create(uservm *u, const char *kernel, const char *initrd) {
         _cleanup_(uservm_settings_freep) uservm_settings *s = NULL;
 
-        if (uservm_settings_new("page", &s) < 0 ||
-            uservm_settings_set_memory_text(s, "256M") < 0 ||
+        if (uservm_settings_new("page", &s) < 0 || uservm_settings_set_memory_text(s, "256M") < 0 ||
             uservm_settings_set_kernel(s, kernel, initrd, "console=ttyS0 quiet") < 0)
                 return -1;
         return uservm_create(u, s, NULL);

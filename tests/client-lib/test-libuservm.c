@@ -89,11 +89,11 @@ TEST(takes_a_VM_through_its_states) {
                 int (*act)(uservm *u, const char *vm, uint64_t flags);
                 uservm_state after;
         } steps[] = {
-                { uservm_start, USERVM_STATE_RUNNING },   { uservm_reset, USERVM_STATE_RUNNING },
-                { uservm_reboot, USERVM_STATE_RUNNING },  { uservm_pause, USERVM_STATE_PAUSED },
-                { uservm_resume, USERVM_STATE_RUNNING },  { uservm_save, USERVM_STATE_SAVED },
-                { uservm_start, USERVM_STATE_RUNNING },   { uservm_shutdown, USERVM_STATE_SHUTOFF },
-                { uservm_start, USERVM_STATE_RUNNING },   { uservm_power_off, USERVM_STATE_SHUTOFF },
+                { uservm_start, USERVM_STATE_RUNNING },  { uservm_reset, USERVM_STATE_RUNNING },
+                { uservm_reboot, USERVM_STATE_RUNNING }, { uservm_pause, USERVM_STATE_PAUSED },
+                { uservm_resume, USERVM_STATE_RUNNING }, { uservm_save, USERVM_STATE_SAVED },
+                { uservm_start, USERVM_STATE_RUNNING },  { uservm_shutdown, USERVM_STATE_SHUTOFF },
+                { uservm_start, USERVM_STATE_RUNNING },  { uservm_power_off, USERVM_STATE_SHUTOFF },
         };
         _cleanup_bus_ PrivateBus bus = {};
         _cleanup_(uservm_closep) uservm *u = NULL;
@@ -280,7 +280,10 @@ static void on_done(uservm_call *call, int result, void *userdata) {
         o->result = result;
         (void) snprintf(o->error_name, sizeof(o->error_name), "%s", name ? name : "");
         (void) snprintf(o->text, sizeof(o->text), "%s",
-                        vm ? vm->name : forward ? forward->spec : host ? host->version : "");
+                        vm        ? vm->name
+                        : forward ? forward->spec
+                        : host    ? host->version
+                                  : "");
         uservm_call_cancel(o->cancel);
         uservm_call_cancel(call); /* does nothing */
         if (o->close)
@@ -495,7 +498,7 @@ TEST(watches_VMs_come_change_and_go) {
         CHECK_STR(s.name, "db");
 
         uservm_watch_stop(w);
-        s = (Seen) {};
+        s = (Seen){};
         CHECK_INT(uservm_start(u, "web", 0), 0);
         while (uservm_process(u) > 0)
                 ;
@@ -746,8 +749,8 @@ static int append_wrong_features(sd_bus_message *m) {
 
 TEST(refuses_replies_that_are_not_uservmds) {
         static const Reply replies[] = {
-                append_nothing,      append_string,         append_path,
-                append_nameless_vm,  append_numbered_vm,    append_wrong_forwards,
+                append_nothing,       append_string,         append_path,
+                append_nameless_vm,   append_numbered_vm,    append_wrong_forwards,
                 append_wrong_exclude, append_wrong_features,
         };
         _cleanup_bus_ PrivateBus bus = {};
@@ -1059,11 +1062,11 @@ TEST(the_GLib_example_works) {
                 stops_and_closes_in_the_callback_of_a_watch, survives_a_restart_of_the_service,    \
                 waiting_ends_when_the_service_does, reading_does_not_wait_for_ever,                \
                 does_not_believe_others, refuses_replies_that_are_not_uservmds,                    \
-                reads_all_of_a_forward_and_passes_over_what_is_new,                                \
-                says_that_there_is_no_bus, says_that_there_is_no_service,                          \
-                notices_that_the_bus_has_gone, runs_in_sd_event, runs_in_any_loop,                 \
-                serves_threads_that_have_handles_of_their_own, shares_VMs_between_threads,         \
-                refuses_to_work_after_a_fork, the_manuals_example_works, the_GLib_example_works
+                reads_all_of_a_forward_and_passes_over_what_is_new, says_that_there_is_no_bus,     \
+                says_that_there_is_no_service, notices_that_the_bus_has_gone, runs_in_sd_event,    \
+                runs_in_any_loop, serves_threads_that_have_handles_of_their_own,                   \
+                shares_VMs_between_threads, refuses_to_work_after_a_fork,                          \
+                the_manuals_example_works, the_GLib_example_works
 
 static void (*const functions[])(void) = { TESTS };
 
