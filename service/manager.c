@@ -58,7 +58,7 @@ int manager_find(Manager *m, const char *name_or_uuid, VM **ret, sd_bus_error *e
                 return sd_bus_error_set(error, USERVM_ERROR_LIBVIRT_FAILED, m->failure);
         if (!vm || !vm->snapshot)
                 return sd_bus_error_setf(error, USERVM_ERROR_NO_SUCH_VM,
-                                         "There is no VM '%.*s'; ListVMs lists those there are",
+                                         "There is no VM '%.*s'; see the list of VMs",
                                          utf8_prefix(name_or_uuid, QUOTED_MAX), name_or_uuid);
         *ret = vm;
         return 0;

@@ -6,29 +6,47 @@
 #include "port-check.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "error.h"
 #include "host-port.h"
 
+/* What to do about a port that is taken; names one that is free, as far as `reserved` knows. Returns
+ * NULL without memory. */
+static char *advise(const Forward *f, const ForwardList *reserved) {
+        uint16_t port;
+        char *advice;
+        int r;
+
+        if (f->host.start != f->host.end || host_port_pick(f, reserved, &port) < 0)
+                return strdup("choose other host ports");
+        r = asprintf(&advice, "choose another host port, like %u, or 0 for a free one", port);
+        return r < 0 ? NULL : advice;
+}
+
 int port_check_other_vms(Manager *m, const VM *vm, const Forward *f, bool active_only,
                          sd_bus_error *error) {
-        _cleanup_free_ char *wanted = NULL, *taken = NULL;
+        _cleanup_free_ char *wanted = NULL, *taken = NULL, *advice = NULL;
+        _cleanup_forward_list_ ForwardList reserved = {};
         const Forward *other;
         VM *other_vm;
 
         if (!manager_find_conflict(m, vm, f, active_only, &other_vm, &other))
                 return 0;
-        if (forward_format(f, &wanted) < 0 || forward_format(other, &taken) < 0)
+        if (forward_format(f, &wanted) < 0 || forward_format(other, &taken) < 0 ||
+            manager_all_forwards(m, &reserved) < 0)
+                return -ENOMEM;
+        advice = advise(f, &reserved);
+        if (!advice)
                 return -ENOMEM;
         return sd_bus_error_setf(error, USERVM_ERROR_PORT_IN_USE,
-                                 "%s: VM '%s' has the forward %s; choose another host port, or 0 "
-                                 "for a free one",
-                                 wanted, other_vm->name, taken);
+                                 "%s: VM '%s' has the forward %s; %s", wanted, other_vm->name,
+                                 taken, advice);
 }
 
 int port_check_host(const Forward *f, const ForwardList *except, sd_bus_error *error) {
-        _cleanup_free_ char *spec = NULL, *owner = NULL;
+        _cleanup_free_ char *spec = NULL, *owner = NULL, *advice = NULL;
         uint16_t port, lowest;
         int r;
 
@@ -39,12 +57,11 @@ int port_check_host(const Forward *f, const ForwardList *except, sd_bus_error *e
         case 0:
                 return 0;
         case -EADDRINUSE:
-                if (host_port_describe_owner(f, port, &owner) < 0)
+                advice = advise(f, &(ForwardList){});
+                if (!advice || host_port_describe_owner(f, port, &owner) < 0)
                         return -ENOMEM;
                 return sd_bus_error_setf(error, USERVM_ERROR_PORT_IN_USE,
-                                         "%s: %s has host port %u; choose another one, or 0 for a "
-                                         "free one",
-                                         spec, owner, port);
+                                         "%s: %s has host port %u; %s", spec, owner, port, advice);
         case -EACCES:
         case -EPERM:
                 lowest = host_port_lowest_unprivileged();

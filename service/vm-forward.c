@@ -125,7 +125,7 @@ static int check_persistence(Operation *o, sd_bus_error *error) {
         if (!vm_is_active(o->vm))
                 return sd_bus_error_setf(error, USERVM_ERROR_NOT_RUNNING,
                                          "VM '%s' is not running, so nothing can be for this run "
-                                         "only; start it first, or leave out 'persistent'",
+                                         "only; start it first, or have the change stored",
                                          o->name);
         if (o->vm->snapshot->managed)
                 return 0;
@@ -430,7 +430,7 @@ static int remove_prepare(Operation *o, sd_bus_error *error) {
         if (r == -ENOENT)
                 return sd_bus_error_setf(
                         error, USERVM_ERROR_NO_SUCH_FORWARD,
-                        "VM '%s' has no forward %s; ListForwards lists those it has", o->name,
+                        "VM '%s' has no forward %s; see the list of its forwards", o->name,
                         spec);
         if (r == -ENOTUNIQ)
                 return sd_bus_error_setf(

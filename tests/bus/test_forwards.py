@@ -4,6 +4,7 @@ anything is touched. libvirt's test driver starts no passt; where something has 
 does it."""
 
 import os
+import re
 import socket
 
 import client
@@ -192,6 +193,13 @@ class Refusing(Forwards):
         self.add(self.web, "18080:80")
         for spec in ("18080:80", "*:18079-18081:1-3"):
             self.check("PortInUse", self.on, spec, ("'web'", "127.0.0.1:18080:80/tcp"))
+
+    def test_the_free_port_that_is_named_instead(self):
+        self.add(self.web, "18080:80")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            for port in 18080, server.getsockname()[1]:
+                message = self.assertFails("PortInUse", self.add, self.on, f"{port}:80")
+                self.add(self.on, f"{re.search('like ([0-9]+), or 0', message)[1]}:80")
 
     def test_what_a_process_has(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
