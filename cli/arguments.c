@@ -18,8 +18,6 @@
 #include "output.h"
 
 #define OPTIONS_MAX 24
-#define HELP_COLUMN 26
-
 /* What getopt_long() returns for the long option of this index, and for --help. */
 #define OPTION_BASE 256
 #define OPTION_HELP (OPTION_BASE + OPTIONS_MAX)
@@ -210,23 +208,29 @@ void print_usage(const Command *command) {
                isempty(command->words) ? "" : " ", command->words);
 }
 
-static void print_option(char letter, const char *name, const char *value, const char *help) {
-        char left[64];
+static const Option option_help = { "help", 'h', NULL, "show this help" };
 
-        if (letter)
-                snprintf(left, sizeof(left), "  -%c, --%s%s%s", letter, name, value ? "=" : "",
-                         value ? value : "");
-        else
-                snprintf(left, sizeof(left), "      --%s%s%s", name, value ? "=" : "",
-                         value ? value : "");
-        printf("%-*s %s\n", HELP_COLUMN, left, help);
+/* An option as it is written, behind its letter: "--memory=SIZE". */
+static int option_width(const Option *o) {
+        return (int) (strlen("--") + strlen(o->name) + (o->value ? 1 + strlen(o->value) : 0));
+}
+
+static void print_option(const Option *o, int width) {
+        printf(o->letter ? "  -%c, " : "      ", o->letter);
+        printf("--%s%s%s", o->name, o->value ? "=" : "", o->value ? o->value : "");
+        printf("%*s  %s\n", width - option_width(o), "", o->help);
 }
 
 void print_command_help(const Command *command) {
+        int width = option_width(&option_help);
+
+        for (const Option *o = command->options; o && o->name; o++)
+                if (option_width(o) > width)
+                        width = option_width(o);
         print_usage(command);
         printf("\n%s\n\n", command->summary);
         for (const Option *o = command->options; o && o->name; o++)
-                print_option(o->letter, o->name, o->value, o->help);
-        print_option('h', "help", NULL, "show this help");
+                print_option(o, width);
+        print_option(&option_help, width);
         printf("\nSee uservm(1).\n");
 }

@@ -3,9 +3,10 @@
 /* A table is kept as a list of cells until it is printed, because a column is as wide as its widest
  * cell. Widths are those on the screen: names that other tools gave may have wide characters.
  *
- * The last column is cut on a terminal, since a table whose lines wrap cannot be read; to a pipe or
- * a file everything goes as it is. The line of titles is always there, so that a column can be
- * found by its title; who wants names only has options for that.
+ * A table whose lines wrap cannot be read: on a terminal the columns on the right that it has no
+ * room for are left out, and the last of those that remain is cut; to a pipe or a file everything
+ * goes as it is. The line of titles is always there, so that a column can be found by its title;
+ * who wants names only has options for that.
  *
  * Nothing that comes from outside reaches the terminal with control characters in it: the names of
  * VMs that other tools made, and what libvirt says, could otherwise move the cursor. */
@@ -192,28 +193,35 @@ static void print_last(Style style, const char *text, size_t from) {
         print_styled(style, "...", 3);
 }
 
-static void print_row(const Table *table, const size_t widths[], const Cell row[]) {
-        size_t from = 0, last = table->n_columns;
+/* How many columns there is room for; the last needs room for its title only. */
+static size_t count_columns(const Table *table, const size_t widths[]) {
+        size_t from = 0, i = 0;
+
+        do
+                from += widths[i++] + COLUMN_GAP;
+        while (i < table->n_columns &&
+               (terminal_width == 0 || from + text_width(table->titles[i]) <= terminal_width));
+        return i;
+}
+
+static void print_row(size_t n_columns, const size_t widths[], const Cell row[]) {
+        size_t from = 0, last = n_columns - 1;
 
         /* no spaces at the end of a line */
-        while (last > 1 && isempty(row[last - 1].text))
+        while (last > 0 && isempty(row[last].text))
                 last--;
         for (size_t i = 0; i < last; i++) {
-                if (i == table->n_columns - 1) {
-                        print_last(row[i].style, row[i].text, from);
-                        break;
-                }
                 print_styled(row[i].style, row[i].text, strlen(row[i].text));
-                if (i < last - 1)
-                        print_padding(widths[i] - text_width(row[i].text) + COLUMN_GAP);
+                print_padding(widths[i] - text_width(row[i].text) + COLUMN_GAP);
                 from += widths[i] + COLUMN_GAP;
         }
+        print_last(row[last].style, row[last].text, from);
         putchar('\n');
 }
 
 int table_print(const Table *table) {
         Cell titles[TABLE_COLUMNS_MAX] = {};
-        size_t widths[TABLE_COLUMNS_MAX] = {};
+        size_t widths[TABLE_COLUMNS_MAX] = {}, n_columns;
 
         for (size_t i = 0; i < table->n_columns; i++) {
                 titles[i] = (Cell){ .text = (char *) table->titles[i], .style = STYLE_BOLD };
@@ -225,9 +233,10 @@ int table_print(const Table *table) {
                 if (width > widths[i % table->n_columns])
                         widths[i % table->n_columns] = width;
         }
-        print_row(table, widths, titles);
+        n_columns = count_columns(table, widths);
+        print_row(n_columns, widths, titles);
         for (size_t i = 0; i < table->n_cells; i += table->n_columns)
-                print_row(table, widths, table->cells + i);
+                print_row(n_columns, widths, table->cells + i);
         return output_flush();
 }
 

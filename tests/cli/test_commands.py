@@ -267,7 +267,11 @@ class Terminal(command.Case):
             self.assertTrue(text.splitlines()[3].endswith("..."))
         self.assertEqual(self.run_on_terminal("list", columns=1000, environment=plain),
                          self.run_command("list").out)
-        self.run_on_terminal("list", columns=1)
+        for columns, titles in (40, "NAME   STATE    VCPUS  MEMORY  NETWORK"), (20, "NAME   STATE"):
+            lines = self.run_on_terminal("list", columns=columns, environment=plain).splitlines()
+            self.assertEqual(lines[0], titles)
+            self.assertFalse([line for line in lines if len(line) > columns or line.endswith(" ")])
+        self.assertEqual(self.run_on_terminal("list", columns=1), "\n" * 4)
 
     def test_columns_are_as_wide_as_on_the_screen(self):
         lines = self.run_command("list").out.splitlines()
