@@ -59,9 +59,19 @@ class Case(daemon.Case):
         return environment | more
 
     def spawn(self, *arguments, environment=None, **keywords):
-        return subprocess.Popen([USERVM, *arguments], env=self.environment(**(environment or {})),
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, **keywords)
+        process = subprocess.Popen(
+            [USERVM, *arguments], env=self.environment(**(environment or {})),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            **keywords)
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process):
+        """A test that fails must not leave a command to the next one."""
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
     def finish(self, process, status=OK):
         out, err = process.communicate(timeout=TIMEOUT_SEC)
@@ -114,6 +124,7 @@ class Guest:
         self.port = self.socket.getsockname()[1]
         self.treat = treat
         self.count = 0
+        self.counted = threading.Condition()
         self.kept = []
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
@@ -124,12 +135,22 @@ class Guest:
                 connection = self.socket.accept()[0]
             except OSError:
                 return
-            self.count += 1
             self.kept.append(connection)
+            with self.counted:
+                self.count += 1
+                self.counted.notify()
             try:
                 self.treat(connection)
             except OSError:
                 pass  # the other side has gone already
+
+    def wait_connections(self, n):
+        """Waits for so many more. A probe is two connections at a time, so the third is one that
+        follows another that was no answer."""
+        with self.counted:
+            n += self.count
+            if not self.counted.wait_for(lambda: self.count >= n, TIMEOUT_SEC):
+                raise AssertionError(f"{n} connections expected, not {self.count}")
 
     def close(self):
         self.socket.shutdown(socket.SHUT_RDWR)

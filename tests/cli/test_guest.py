@@ -49,13 +49,12 @@ class Waiting(command.Case):
 
 
 class Answers(Waiting):
-    def answers_after(self, before, after, seconds=0.6):
+    def answers_after(self, before, after, connections=5):
         """It does not return as long as the guest is treated in one way, and returns in the other."""
         self.treat = before
         process = self.wait("web", "--port", "80", "--timeout", "20")
-        time.sleep(seconds)
+        self.guest.wait_connections(connections)
         self.assertIsNone(process.poll())
-        self.assertGreater(self.guest.count, 0)
         self.treat = after
         result = self.finish(process)
         self.assertEqual((result.out, result.err), ("", ""))
@@ -70,7 +69,7 @@ class Answers(Waiting):
         self.answers_after(close, serve)
 
     def test_a_guest_that_boots(self):
-        self.answers_after(keep, serve, seconds=2.5)
+        self.answers_after(keep, serve, connections=3)
 
     def test_no_answer_in_time(self):
         for treat in reset, close, keep:
@@ -89,22 +88,18 @@ class Answers(Waiting):
 
     def test_the_VM_stops_meanwhile(self):
         process = self.wait("web", "--port=80")
-        time.sleep(0.3)
+        self.guest.wait_connections(1)
         self.run_command("poweroff", "web")
         self.assertIn("'web' does not run", self.finish(process, FAILED).err)
 
     def test_the_VM_is_deleted_meanwhile(self):
         process = self.wait("web", "--port=80")
-        time.sleep(0.3)
+        self.guest.wait_connections(1)
         self.run_command("delete", "-f", "web")
-        self.assertTrue(self.finish(process, FAILED if process.poll() == FAILED else
-                                    self.exit_of(process)).err)
-
-    def exit_of(self, process):
-        """It sees the VM shut off first, or only that it is gone."""
+        # it sees the VM shut off first, or only that it is gone
         status = process.wait(command.TIMEOUT_SEC)
         self.assertIn(status, (FAILED, NOT_FOUND))
-        return status
+        self.assertTrue(self.finish(process, status).err)
 
 
 class States(Waiting):
@@ -189,7 +184,7 @@ class Ssh(Waiting):
             with self.subTest(before=before.__name__):
                 self.treat = before
                 process = self.spawn("ssh", "web")
-                time.sleep(0.4)
+                self.guest.wait_connections(3)
                 self.assertIsNone(process.poll())
                 self.treat = ssh_banner
                 self.finish(process, 42)
@@ -219,10 +214,6 @@ class Monitor(command.Case):
     def monitor(self, *arguments):
         process = self.spawn("monitor", *arguments)
         self.monitored = Lines(process)
-        self.addCleanup(process.stderr.close)
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
         return process
 
     def lines(self, n):

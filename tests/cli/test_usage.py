@@ -1,39 +1,86 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Wrong, missing and excess arguments of every command: one line that helps, and the exit status."""
+"""Wrong, missing and excess arguments of every command: one line that helps, and the exit status.
+What the commands are, and what each takes, is what their help says."""
 
 import re
+import subprocess
 
 import command
 import tap
 from command import FAILED, NOT_FOUND, USAGE
 from daemon import domain
 
-COMMANDS = {
-    "list": 0, "show": 1, "create": 1, "delete": None, "start": None, "shutdown": None,
-    "poweroff": None, "reboot": None, "reset": None, "pause": None, "resume": None, "save": None,
-    "autostart": None, "forward add": None, "forward remove": None, "forward list": 1, "ssh": None,
-    "wait": 1, "monitor": None, "version": 0, "help": 2,
-}  # with the greatest number of words, None if there is none
-NEED_A_VM = set(COMMANDS) - {"list", "create", "autostart", "forward list", "monitor", "version",
-                             "help"}
+NOT_UTF_8 = b"caf\xe9"
+
+
+class Option:
+    def __init__(self, line):
+        letter, self.name, self.value = re.match(r" +(?:-(.), )?--([a-z-]+)(?:=(\S+))?  ",
+                                                 line).groups()
+        self.spellings = [f"--{self.name}"] + ([f"-{letter}"] if letter else [])
+
+
+class Command:
+    """One command as its help has it: its name as a list of words, the least and greatest number of
+    words that it takes (None: any number), and its options."""
+
+    def __init__(self, text):
+        usage, *lines = text.splitlines()
+        self.options = [Option(line) for line in lines if re.match(" +(-., )?--", line)]
+        name, words = re.match(r"uservm ([a-z]+(?: [a-z]+\b(?!\|))?)(.*)",
+                               usage.replace(" [OPTION...]", "")).groups()
+        self.name = name.split()
+        self.min = len(re.sub(r"\[.*\]", "", words).split())
+        self.max = None if "..." in words else len(words.split())
+        self.takes_vm = "VM" in words
+
+    def __str__(self):
+        return " ".join(self.name)
+
+    def arguments(self, vm):
+        """With which nothing but the VM could be wrong."""
+        return {"autostart": ["on", vm], "create": [vm, "--kernel=/k"],
+                "forward add": [vm, "8080"], "forward remove": [vm, "8080"],
+                "wait": [vm, "--port=80"]}.get(str(self), [vm] if self.max != 0 else [])
 
 
 class Usage(command.Case):
     domains = [domain("web", 1)]
 
-    def test_help_lists_all_commands(self):
-        for arguments in ["--help"], ["-h"], ["help"]:
-            listed = re.findall(r"^  ([a-z]+(?: add| remove| list)?)\b",
-                                self.run_command(*arguments).out, re.MULTILINE)
-            self.assertEqual(set(listed), set(COMMANDS))
+    def setUp(self):
+        super().setUp()
+        self.commands = [
+            Command(self.run_command("help", *name.split()).out)
+            for name in re.findall(r"^  ([a-z]+(?: add| remove| list)?)\b",
+                                   self.run_command("help").out, re.MULTILINE)]
+        self.takers = [c for c in self.commands if c.takes_vm]
+
+    def says_usage(self, each, *arguments, says=()):
+        says = [says] if isinstance(says, str) else says
+        self.refused(USAGE, *each.name, *arguments, says=[f"usage: uservm {each}", *says])
+
+    def test_the_table_is_read(self):
+        """The other tests would find nothing wrong if they had nothing to look at."""
+        read = {str(c): (c.min, c.max, [o.name for o in c.options]) for c in self.commands}
+        self.assertEqual(read["list"], (0, 0, ["all", "quiet", "json", "help"]))
+        self.assertEqual(read["show"], (1, 1, ["json", "help"]))
+        self.assertEqual(read["start"], (1, None, ["help"]))
+        self.assertEqual(read["autostart"], (2, None, ["help"]))
+        self.assertEqual(read["forward list"][:2], (0, 1))
+        self.assertEqual(read["ssh"], (1, None, ["login", "timeout", "help"]))
+        self.assertEqual(read["help"][:2], (0, 1))
+        self.assertGreater(len(read), 20)
+        self.assertGreater(len(self.takers), 16)
 
     def test_help_of_each_command(self):
-        for name in COMMANDS:
-            text = self.run_command(*name.split(), "--help").out
-            self.assertTrue(text.startswith(f"uservm {name}"), text)
-            self.assertEqual(self.run_command("help", *name.split()).out, text)
-            self.assertEqual(self.run_command(*name.split(), "-h").out, text)
+        for each in self.commands:
+            text = self.run_command(*each.name, "--help").out
+            self.assertTrue(text.startswith(f"uservm {each}"), text)
+            self.assertEqual(self.run_command("help", *each.name).out, text)
+            self.assertEqual(self.run_command(*each.name, "-h").out, text)
             self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
+        for arguments in ["--help"], ["-h"]:
+            self.assertEqual(self.run_command(*arguments).out, self.run_command("help").out)
         self.assertIn("uservm forward add", self.run_command("forward", "--help").out)
         self.assertIn("uservm forward add", self.run_command("help", "forward").out)
 
@@ -58,45 +105,61 @@ class Usage(command.Case):
             self.refused(USAGE, other, "web", says=[f"'{other}'", f"uservm {ours} "])
 
     def test_unknown_options(self):
-        for name in COMMANDS:
+        for each in self.commands:
             for option in "--nonsense", "-Z", "--nonsense=1":
-                self.refused(USAGE, *name.split(), option,
-                             says=[option.split("=")[0] + "", f"usage: uservm {name}"])
+                self.says_usage(each, option, says=option.split("=")[0])
 
     def test_missing_words(self):
-        for name in NEED_A_VM:
-            self.refused(USAGE, *name.split(), says=["missing", f"usage: uservm {name}"])
-        for name in "forward add", "forward remove":
-            self.refused(USAGE, *name.split(), "web", says=["missing", f"usage: uservm {name}"])
-        self.refused(USAGE, "autostart", says="on|off")
-        self.refused(USAGE, "autostart", "on", says="on|off")
-        self.refused(USAGE, "autostart", "web", "on", says="'web'")
-        self.refused(USAGE, "create", says="name")
+        for each in self.commands:
+            if each.min > 0:
+                self.says_usage(each, *["on"] * (each.min - 1))
 
-    def test_words_too_many(self):
-        for name, n in COMMANDS.items():
-            if n is not None:
-                self.refused(USAGE, *name.split(), *["web"] * n, "excess",
-                             says=["'excess'", f"usage: uservm {name}"])
+    def test_excess_words(self):
+        for each in self.commands:
+            if each.max is not None and str(each) != "help":  # a command may have two words
+                self.says_usage(each, *["web"] * each.max, "excess", says="'excess'")
+        self.refused(USAGE, "help", "forward", "add", "excess", says="'excess'")
 
     def test_empty_words(self):
-        for name in NEED_A_VM:
-            self.refused(USAGE, *name.split(), "", "", says="uservm")
+        for each in self.commands:
+            if each.max != 0:
+                self.says_usage(each, *[""] * max(each.min, 1), says="empty")
 
-    def test_options_and_their_values(self):
-        self.refused(USAGE, "create", "a", "--memory", says="'--memory' needs a value")
-        self.refused(USAGE, "create", "a", "-m", says="'-m' needs a value")
-        self.refused(USAGE, "list", "--json=yes", says="takes no value")
-        self.refused(USAGE, "list", "--json", "--quiet", says="exclude")
-        self.refused(USAGE, "forward", "list", "--json", "-q", says="exclude")
-        for wrong in "0", "-1", "x", "1x", "", "99999999999999999999", " 1":
-            self.refused(USAGE, "create", "a", "--kernel=/k", "--vcpus", wrong, says="--vcpus")
-            self.refused(USAGE, "wait", "web", "--port", wrong, says="--port")
-            self.refused(USAGE, "wait", "web", "--port=80", "--timeout", wrong, says="--timeout")
-            self.refused(USAGE, "ssh", "web", "--timeout", wrong, says="--timeout")
+    def test_options_without_their_value(self):
+        for each in self.commands:
+            for option in each.options:
+                for spelling in option.spellings if option.value else []:
+                    self.says_usage(each, *each.arguments("web"), spelling,
+                                    says=f"'{spelling}' needs a value")
+
+    def test_options_with_a_value_too_much(self):
+        for each in self.commands:
+            for option in each.options:
+                if not option.value:
+                    self.says_usage(each, *each.arguments("web"), f"--{option.name}=yes",
+                                    says="takes no value")
+
+    def test_options_that_take_a_number(self):
+        """Whatever else they are given, it is not taken for one."""
+        for each in self.commands:
+            for option in each.options:
+                if option.value not in ("NUMBER", "PORT", "SECONDS"):
+                    continue
+                for wrong in "0", "-1", "x", "1x", "", "99999999999999999999", " 1", "1.5", "0x10":
+                    self.says_usage(each, *each.arguments("web"), f"--{option.name}={wrong}",
+                                    says=f"--{option.name}")
+
+    def test_options_that_exclude_each_other(self):
+        for each in self.commands:
+            if {"json", "quiet"} <= {option.name for option in each.options}:
+                self.says_usage(each, "--json", "--quiet", says="exclude")
+
+    def test_values_that_are_wrong(self):
         self.refused(USAGE, "wait", "web", "--port=65536", says="65535")
         self.refused(USAGE, "wait", "web", "--state=blue", says=["'blue'", "shutoff"])
         self.refused(USAGE, "wait", "web", says=["--port", "--state"])
+        self.refused(USAGE, "autostart", "web", "on", says=["'web'", "on|off"])
+        self.refused(USAGE, "create", says="name")
 
     def test_options_anywhere(self):
         for arguments in (["show", "web", "--json"], ["show", "--json", "web"],
@@ -106,30 +169,39 @@ class Usage(command.Case):
         self.refused(NOT_FOUND, "show", "--", "--json", says="--json")
 
     def test_no_such_VM(self):
-        for name in NEED_A_VM | {"forward list", "monitor"}:
-            more = {"forward add": ["8080"], "forward remove": ["8080"], "wait": ["--port=80"],
-                    }.get(name, [])
-            self.refused(NOT_FOUND, *name.split(), "nobody", *more, says="nobody")
+        for each in self.takers:
+            self.refused(NOT_FOUND, *each.name, *each.arguments("nobody"), says="nobody")
         self.refused(NOT_FOUND, "wait", "nobody", "--state=running", says="nobody")
-        self.refused(NOT_FOUND, "autostart", "on", "nobody", says="nobody")
+
+    def test_names_that_are_not_UTF_8(self):
+        for each in self.takers:
+            if str(each) == "wait":  # which looks for it among those there are
+                self.refused(NOT_FOUND, *each.name, *each.arguments(NOT_UTF_8), says="caf?")
+            else:
+                self.refused(USAGE, *each.name, *each.arguments(NOT_UTF_8), says="UTF-8")
+        self.refused(USAGE, "create", NOT_UTF_8, "--kernel=/k", says="UTF-8")
+        for name in "add", "remove":
+            self.refused(USAGE, "forward", name, "web", NOT_UTF_8, says="UTF-8")
 
     def test_no_bus(self):
         environment = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"}
-        for arguments in (["list"], ["start", "web"], ["monitor"], ["wait", "web", "--port=1"]):
-            self.refused(FAILED, *arguments, environment=environment, says="session bus")
+        for each in self.commands:
+            if str(each) != "help":
+                self.refused(FAILED, *each.name, *each.arguments("web"), says="session bus",
+                             environment=environment)
 
     def test_no_service(self):
         self.daemon.stop()
-        for arguments in (["list"], ["start", "web"], ["monitor"], ["wait", "web", "--port=1"],
-                          ["ssh", "web"], ["version"]):
-            self.refused(FAILED, *arguments, says="uservmd")
+        for each in self.commands:
+            if str(each) != "help":
+                self.refused(FAILED, *each.name, *each.arguments("web"), says="uservmd")
 
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
             for arguments in ["list"], ["list", "--json"], ["show", "web"], ["--help"], ["monitor"]:
-                process = command.subprocess.run(
+                process = subprocess.run(
                     [command.USERVM, *arguments], env=self.environment(), stdout=full,
-                    stderr=command.subprocess.PIPE, text=True, timeout=command.TIMEOUT_SEC)
+                    stderr=subprocess.PIPE, text=True, timeout=command.TIMEOUT_SEC)
                 self.assertEqual(process.returncode, FAILED)
                 self.assertRegex(process.stderr, r"\Auservm: cannot write [^\n]*No space[^\n]*\n\Z")
 
