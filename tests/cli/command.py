@@ -101,18 +101,24 @@ class Case(daemon.Case):
             [USERVM, *arguments], stdin=side, stdout=side, stderr=side, close_fds=True,
             env=self.environment(**{"TERM": "xterm"} | (environment or {})))
         os.close(side)
-        text = b""
-        while True:
-            try:
-                part = os.read(terminal, 4096)
-            except OSError:
-                break
-            if not part:
-                break
-            text += part
-        os.close(terminal)
+        text = read_terminal(terminal)
         self.assertEqual(process.wait(TIMEOUT_SEC), OK, text)
         return text.decode().replace("\r\n", "\n")
+
+
+def read_terminal(terminal):
+    """All that is written on a terminal until nobody has it open any more; closes our side."""
+    text = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        text += part
+    os.close(terminal)
+    return text
 
 
 class Guest:
