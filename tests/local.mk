@@ -65,6 +65,7 @@ BUS_TESTS = \
 	tests/bus/test_disks.py \
 	tests/bus/test_forwards.py \
 	tests/bus/test_fuzz.py \
+	tests/bus/test_languages.py \
 	tests/bus/test_lifecycle.py \
 	tests/bus/test_malformed.py \
 	tests/bus/test_manager.py \

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A C program that knows nothing but the installed library."""
+"""Programs that know nothing of us but what is installed: one in C with the library, one in Python with
+the D-Bus API."""
 
 import os
 import subprocess
@@ -9,6 +10,7 @@ import lab  # first: it says where the others are
 import tap
 from lab import stories_in_order as load_tests
 
+EXAMPLE = "/usr/share/doc/uservm/examples/forward.py"
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../client-lib/page.c")
 
 
@@ -37,6 +39,16 @@ class Library(lab.Story):
 
     def test_leaks_nothing(self):
         self.check_page("valgrind", "--quiet", "--leak-check=full", "--error-exitcode=9")
+
+
+class Python(lab.Story):
+    def test_adds_a_forward_live(self):
+        self.create(name="web")
+        lines = lab.run("/usr/bin/python3", EXAMPLE, "web").splitlines()
+        self.assertEqual(lines[0], "web is running")
+        spec = lines[1].removeprefix("added ")
+        self.assertEqual(lines[2:], [f"web {spec} active"])
+        self.assertEqual(lab.wait_answer(int(spec.split(":")[1])), "hello from web")
 
 
 if __name__ == "__main__":
