@@ -91,6 +91,16 @@ AM_TESTS_ENVIRONMENT = \
 $(BUS_TESTS:.py=.log): uservmd
 $(CLI_TESTS:.py=.log): uservmd uservm
 
+# Those of the library and the command that go through all of their code, under valgrind; not for a
+# build with sanitizers. It is faster without optimizing what runs but for a moment.
+VALGRIND = $(abs_builddir)/libtool --mode=execute valgrind --quiet --leak-check=full \
+	--error-exitcode=99 --vex-iropt-level=0 --read-inline-info=no
+VALGRIND_TESTS = $(LIBRARY_TESTS) tests/cli/test_commands.py tests/cli/test_guest.py
+check-valgrind: all
+	VALGRIND='$(VALGRIND)' $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(VALGRIND_TESTS)' \
+		LOG_COMPILER='$(VALGRIND)'
+.PHONY: check-valgrind
+
 EXTRA_DIST += \
 	$(BUS_TESTS) \
 	$(CLI_TESTS) \

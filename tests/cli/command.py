@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "bus"))
 import daemon  # noqa: E402
 
 USERVM = os.environ["USERVM"]
+COMMAND = os.environ.get("VALGRIND", "").split() + [USERVM]
 TIMEOUT_SEC = 30
 
 OK, FAILED, USAGE, NOT_FOUND, TIMEOUT = range(5)
@@ -60,7 +61,7 @@ class Case(daemon.Case):
 
     def spawn(self, *arguments, environment=None, **keywords):
         process = subprocess.Popen(
-            [USERVM, *arguments], env=self.environment(**(environment or {})),
+            [*COMMAND, *arguments], env=self.environment(**(environment or {})),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             **keywords)
         self.addCleanup(self.end, process)
@@ -98,7 +99,7 @@ class Case(daemon.Case):
         terminal, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = subprocess.Popen(
-            [USERVM, *arguments], stdin=side, stdout=side, stderr=side, close_fds=True,
+            [*COMMAND, *arguments], stdin=side, stdout=side, stderr=side, close_fds=True,
             env=self.environment(**{"TERM": "xterm"} | (environment or {})))
         os.close(side)
         text = read_terminal(terminal)
