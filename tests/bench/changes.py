@@ -10,6 +10,7 @@ import time
 
 import client
 import lab
+import process
 from guests import HTTP_PORT, first_answer, ports
 
 LIVE_TIMES = 100
@@ -49,18 +50,6 @@ def add_and_remove(bus, vm, times, **options):
         raise AssertionError(f"port {port}, just removed, is still there")
 
 
-def pesto(*arguments):
-    """Milliseconds of a process; what Python's subprocess does besides would count as pesto's."""
-    quiet = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
-    begin = time.perf_counter()
-    pid = os.posix_spawnp("pesto", ["pesto", *arguments], os.environ, file_actions=quiet)
-    status = os.waitpid(pid, 0)[1]
-    milliseconds = (time.perf_counter() - begin) * 1000
-    if status != 0:
-        raise AssertionError(f"pesto {' '.join(arguments)} ended with {status}")
-    return milliseconds
-
-
 def control_socket(vm):
     socket = lab.definition(vm.name, live=True).find("./devices/interface/source").get("path")
     return socket.removesuffix(".sock") + ".ctl"
@@ -69,9 +58,9 @@ def control_socket(vm):
 def pesto_add_and_remove(control, times):
     port = next(ports)
     rule = f"127.0.0.1/{port}:{HTTP_PORT}"
-    times.append(pesto("-A", "-t", rule, control))
+    times.append(process.timed("pesto", "-A", "-t", rule, control))
     lab.wait_answer(port)  # pesto may have ended before passt listens
-    pesto("-D", "-t", rule, control)
+    process.timed("pesto", "-D", "-t", rule, control)
 
 
 def replug(bus, vm):
@@ -136,12 +125,12 @@ def load(vm):
     result = {}
     with subprocess.Popen([sys.executable, os.path.join(os.path.dirname(__file__), "load.py"),
                            str(vm.echo), str(CONNECTIONS)], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True) as process:
-        if process.stdout.readline() != "ready\n":
+                          stdout=subprocess.PIPE, text=True) as loader:
+        if loader.stdout.readline() != "ready\n":
             raise AssertionError("load.py did not begin")
         yield result
-        process.stdin.close()
-        result |= json.loads(process.stdout.readline())
+        loader.stdin.close()
+        result |= json.loads(loader.stdout.readline())
 
 
 def change_under_load(bus, vm):

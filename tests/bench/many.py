@@ -12,10 +12,11 @@ import libvirt
 
 import guests
 import lab
+from front_ends import measure_front_ends
 from rawbus import WINDOW
 
 NUMBERS = 1, 100, 1000
-NUMBER_FOR_MEMORY = 100
+NUMBER_FOR_MEMORY = NUMBER_FOR_FRONT_ENDS = 100
 TIMES = 10
 IDLE_SEC = 30
 SETTLE_SEC = 5  # for what follows a start
@@ -184,6 +185,8 @@ def measure_many(report, client_bus, bus):
         if number == NUMBER_FOR_MEMORY:
             processes = started_anew(bus)
         ratio = measure_questions(report, bus, number)
+        if number == NUMBER_FOR_FRONT_ENDS:
+            measure_front_ends(report, number, "many0")
         if number == NUMBER_FOR_MEMORY:
             report.at_least(f"ListForwards, {number} VMs, libvirt-dbus / uservm", ratio, 10)
             measure_idle(report, client_bus, processes)
