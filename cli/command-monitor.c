@@ -25,10 +25,14 @@ typedef struct Monitor {
         Exit status;
 } Monitor;
 
-static bool is_meant(const Monitor *m, const uservm_vm *vm) {
+static bool is_meant(const Monitor *m, const uservm_change *change) {
+        const uservm_vm *vm = change->vm;
+
         if (!*m->vms)
                 return true;
-        return strv_contains(m->vms, vm->name) || strv_contains(m->vms, vm->uuid);
+        if (change->job)
+                return strv_contains(m->vms, change->job->vm);
+        return !vm || strv_contains(m->vms, vm->name) || strv_contains(m->vms, vm->uuid);
 }
 
 /* ---- for programs ---- */
@@ -47,6 +51,12 @@ static const char *event_name(uservm_event event) {
                 return "service-gone";
         case USERVM_EVENT_HOST_CHANGED:
                 return "host-changed";
+        case USERVM_EVENT_JOB_ADDED:
+                return "job-added";
+        case USERVM_EVENT_JOB_CHANGED:
+                return "job-changed";
+        case USERVM_EVENT_JOB_REMOVED:
+                return "job-removed";
         }
         return NULL;
 }
@@ -65,6 +75,12 @@ static json_object *changed_to_json(uint64_t changed) {
                 { USERVM_CHANGED_NETWORK_ERROR, "network-error" },
                 { USERVM_CHANGED_AUTOSTART, "autostart" },
                 { USERVM_CHANGED_FORWARDS, "forwards" },
+                { USERVM_CHANGED_LIVE_VCPUS, "live-vcpus" },
+                { USERVM_CHANGED_LIVE_MEMORY, "live-memory" },
+                { USERVM_CHANGED_READY, "ready" },
+                { USERVM_CHANGED_GUEST_HOSTNAME, "guest-hostname" },
+                { USERVM_CHANGED_GUEST_OS, "guest-os" },
+                { USERVM_CHANGED_GUEST_ADDRESSES, "guest-addresses" },
         };
         const char *set[ELEMENTSOF(names) + 1] = {};
         size_t n = 0;
@@ -86,6 +102,8 @@ static int print_event_json(const uservm_change *change) {
                 r = json_set(object, "vm", vm_to_json(change->vm));
         if (r >= 0 && change->event == USERVM_EVENT_VM_CHANGED)
                 r = json_set(object, "changed", changed_to_json(change->changed));
+        if (r >= 0 && change->job)
+                r = json_set(object, "job", job_to_json(change->job));
         return r < 0 ? r : json_print_line(object);
 }
 
@@ -159,6 +177,30 @@ static void print_state(const uservm_vm *vm, const char *what) {
         print_line(vm->name, state_style(state), what, state);
 }
 
+/* What the guest has, or tells of itself. That it is gone is told by the state. */
+static void print_guest_changed(const uservm_change *change) {
+        const uservm_vm *vm = change->vm;
+        char text[SIZE_TEXT_MAX];
+
+        if ((change->changed & USERVM_CHANGED_LIVE_VCPUS) && vm->live_vcpus > 0) {
+                snprintf(text, sizeof(text), "%" PRIu32, vm->live_vcpus);
+                print_line(vm->name, STYLE_PLAIN, "vCPUs now ", text);
+        }
+        if ((change->changed & USERVM_CHANGED_LIVE_MEMORY) && vm->live_memory > 0)
+                print_line(vm->name, STYLE_PLAIN, "memory now ",
+                           format_size(vm->live_memory, text));
+        if ((change->changed & USERVM_CHANGED_GUEST_HOSTNAME) && *vm->guest_hostname)
+                print_line(vm->name, STYLE_PLAIN, "guest host name ", vm->guest_hostname);
+        if ((change->changed & USERVM_CHANGED_GUEST_OS) && *vm->guest_os)
+                print_line(vm->name, STYLE_PLAIN, "guest OS ", vm->guest_os);
+        for (const char *const *a = vm->guest_addresses;
+             (change->changed & USERVM_CHANGED_GUEST_ADDRESSES) && *a; a++)
+                print_line(vm->name, STYLE_PLAIN, "guest address ", *a);
+        if (change->changed & USERVM_CHANGED_READY)
+                print_line(vm->name, vm->ready ? STYLE_GOOD : STYLE_PLAIN, "",
+                           vm->ready ? "ready" : "not ready");
+}
+
 static void print_changed(const uservm_change *change) {
         const uservm_vm *vm = change->vm;
         char text[SIZE_TEXT_MAX];
@@ -184,6 +226,7 @@ static void print_changed(const uservm_change *change) {
                 print_line(vm->name, STYLE_PLAIN, "autostart ", vm->autostart ? "on" : "off");
         if (change->changed & USERVM_CHANGED_FORWARDS)
                 print_forwards(vm, change->before);
+        print_guest_changed(change);
 }
 
 static int print_event(const Monitor *m, const uservm_change *change) {
@@ -208,6 +251,14 @@ static int print_event(const Monitor *m, const uservm_change *change) {
         case USERVM_EVENT_HOST_CHANGED:
                 print_line("uservmd", STYLE_PLAIN, "", "what the host can do has changed");
                 break;
+        case USERVM_EVENT_JOB_ADDED:
+                print_line(change->job->vm, STYLE_BUSY, "job begun: ", change->job->operation);
+                break;
+        case USERVM_EVENT_JOB_CHANGED:
+                break;
+        case USERVM_EVENT_JOB_REMOVED:
+                print_line(change->job->vm, STYLE_PLAIN, "job ended: ", change->job->operation);
+                break;
         }
         return output_flush();
 }
@@ -217,7 +268,7 @@ static int print_event(const Monitor *m, const uservm_change *change) {
 static void on_change(uservm_watch *watch, const uservm_change *change, void *userdata) {
         Monitor *m = userdata;
 
-        if (m->r < 0 || !event_name(change->event) || (change->vm && !is_meant(m, change->vm)))
+        if (m->r < 0 || !event_name(change->event) || !is_meant(m, change))
                 return;
         if (change->event == USERVM_EVENT_SERVICE_GONE && !m->synced) {
                 m->r = -EHOSTUNREACH; /* it could not even be started */

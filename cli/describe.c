@@ -20,6 +20,15 @@ static int set_bool(json_object *object, const char *key, bool value) {
         return json_set(object, key, json_object_new_boolean(value));
 }
 
+json_object *strings_to_json(const char *const *strings) {
+        _cleanup_json_ json_object *array = json_object_new_array();
+
+        for (; array && *strings; strings++)
+                if (json_append(array, json_object_new_string(*strings)) < 0)
+                        return NULL;
+        return TAKE_PTR(array);
+}
+
 static json_object *range_to_json(const uservm_port_range *range) {
         _cleanup_json_ json_object *pair = json_object_new_array();
 
@@ -79,18 +88,50 @@ json_object *vm_to_json(const uservm_vm *vm) {
             set_string(object, "network", uservm_network_to_string(vm->network)) < 0 ||
             set_string(object, "network-error", vm->network_error) < 0 ||
             set_bool(object, "autostart", vm->autostart) < 0 ||
-            json_set(object, "forwards", forwards_to_json(vm)) < 0)
+            json_set(object, "forwards", forwards_to_json(vm)) < 0 ||
+            set_number(object, "live-vcpus", vm->live_vcpus) < 0 ||
+            set_number(object, "live-memory", vm->live_memory) < 0 ||
+            set_bool(object, "ready", vm->ready) < 0 ||
+            set_string(object, "guest-hostname", vm->guest_hostname) < 0 ||
+            set_string(object, "guest-os", vm->guest_os) < 0 ||
+            json_set(object, "guest-addresses", strings_to_json(vm->guest_addresses)) < 0)
                 return NULL;
         return TAKE_PTR(object);
 }
 
-json_object *strings_to_json(const char *const *strings) {
+static json_object *disk_to_json(const uservm_disk *disk) {
+        _cleanup_json_ json_object *object = json_object_new_object();
+
+        if (!object || set_string(object, "target", disk->target) < 0 ||
+            set_string(object, "device", disk->device) < 0 ||
+            (disk->path && set_string(object, "path", disk->path) < 0) ||
+            (disk->format && set_string(object, "format", disk->format) < 0) ||
+            set_bool(object, "created", disk->created) < 0 ||
+            (disk->size > 0 && (set_number(object, "size", disk->size) < 0 ||
+                                set_number(object, "allocation", disk->allocation) < 0)))
+                return NULL;
+        return TAKE_PTR(object);
+}
+
+json_object *disks_to_json(uservm_disk *const *disks, size_t n) {
         _cleanup_json_ json_object *array = json_object_new_array();
 
-        for (; array && *strings; strings++)
-                if (json_append(array, json_object_new_string(*strings)) < 0)
+        for (size_t i = 0; array && i < n; i++)
+                if (json_append(array, disk_to_json(disks[i])) < 0)
                         return NULL;
         return TAKE_PTR(array);
+}
+
+json_object *job_to_json(const uservm_job *job) {
+        _cleanup_json_ json_object *object = json_object_new_object();
+
+        if (!object || set_string(object, "operation", job->operation) < 0 ||
+            set_string(object, "vm", job->vm) < 0 ||
+            json_set(object, "progress", json_object_new_double(job->progress)) < 0 ||
+            set_number(object, "rate", job->rate) < 0 ||
+            set_number(object, "start-time", job->start_time) < 0)
+                return NULL;
+        return TAKE_PTR(object);
 }
 
 char *forward_short_text(const uservm_forward *forward) {

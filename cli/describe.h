@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* VMs and forwards as JSON and as text. The JSON is an interface, described in uservm(1): members
+/* VMs and what belongs to them as JSON and as text. The JSON is an interface, described in uservm(1): members
  * are added, but neither renamed nor removed. */
 
 #include <uservm.h>
@@ -11,6 +11,8 @@
 /* All of them return NULL if memory is short. */
 json_object *vm_to_json(const uservm_vm *vm);
 json_object *forward_to_json(const uservm_forward *forward);
+json_object *disks_to_json(uservm_disk *const *disks, size_t n);
+json_object *job_to_json(const uservm_job *job);
 json_object *strings_to_json(const char *const *strings);
 
 /* A forward as one would type it: without what is the default anyway. Free it. */

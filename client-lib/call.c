@@ -45,6 +45,15 @@ void result_clear(Result *result) {
         case RESULT_HOST:
                 uservm_host_unref(result->host);
                 break;
+        case RESULT_DISKS:
+                uservm_disks_free(result->disks);
+                break;
+        case RESULT_DELETION:
+                uservm_deletion_unref(result->deletion);
+                break;
+        case RESULT_JOBS:
+                uservm_jobs_free(result->jobs);
+                break;
         }
         *result = (Result){};
 }
@@ -52,6 +61,24 @@ void result_clear(Result *result) {
 void operation_clear(Operation *o) {
         o->first = sd_bus_message_unref(o->first);
         o->second = sd_bus_message_unref(o->second);
+}
+
+/* One of the two lists; the other goes. */
+static int read_objects(sd_bus_message *reply, Result *result) {
+        _cleanup_(objects_done) Objects o = {};
+        int r;
+
+        r = objects_read(reply, &o);
+        if (r < 0)
+                return r;
+        if (result->type == RESULT_VMS) {
+                result->vms = TAKE_PTR(o.vms);
+                result->n = o.n_vms;
+        } else {
+                result->jobs = TAKE_PTR(o.jobs);
+                result->n = o.n_jobs;
+        }
+        return 0;
 }
 
 static int read_result(sd_bus_message *reply, ResultType type, Result *ret) {
@@ -65,7 +92,8 @@ static int read_result(sd_bus_message *reply, ResultType type, Result *ret) {
                 r = vm_read(reply, "", NULL, &result.vm);
                 break;
         case RESULT_VMS:
-                r = vm_read_list(reply, &result.vms, &result.n);
+        case RESULT_JOBS:
+                r = read_objects(reply, &result);
                 break;
         case RESULT_FORWARD:
                 r = forward_read(reply, &result.forward);
@@ -75,6 +103,12 @@ static int read_result(sd_bus_message *reply, ResultType type, Result *ret) {
                 break;
         case RESULT_HOST:
                 r = host_read(reply, &result.host);
+                break;
+        case RESULT_DISKS:
+                r = disk_read_list(reply, &result.disks, &result.n);
+                break;
+        case RESULT_DELETION:
+                r = deletion_read(reply, &result.deletion);
                 break;
         }
         if (r < 0)
@@ -108,6 +142,16 @@ static int make_second(sd_bus *bus, sd_bus_message *template, sd_bus_message *re
 /* A message can be copied when it is sealed; the cookie is never sent. */
 static int seal_second(Operation *o) {
         return o->second ? sd_bus_message_seal(o->second, 1, 0) : 0;
+}
+
+static bool is_gone(const sd_bus_error *error) {
+        return sd_bus_error_has_name(error, SD_BUS_ERROR_UNKNOWN_OBJECT) ||
+               sd_bus_error_has_name(error, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
+               sd_bus_error_has_name(error, SD_BUS_ERROR_NAME_HAS_NO_OWNER);
+}
+
+static int fail_first(uservm *u, const Operation *o, const sd_bus_error *error) {
+        return o->gone_is_done && is_gone(error) ? handle_succeed(u) : handle_fail(u, error);
 }
 
 /* A VM that is deleted between the two calls has no object any more. */
@@ -149,7 +193,7 @@ int operation_wait(uservm *u, Operation *o, int r, Result *ret) {
                 return handle_fail_errno(u, r);
         r = sd_bus_call(u->bus, operation.first, operation.first_timeout, &error, &reply);
         if (r < 0)
-                return handle_fail(u, &error);
+                return fail_first(u, &operation, &error);
         if (operation.second) {
                 r = wait_second(u, &operation, &reply);
                 if (r < 0)
@@ -197,8 +241,9 @@ static int on_last_reply(sd_bus_message *reply, void *userdata, sd_bus_error *re
         int r;
 
         if (error)
-                return call_finish(call, call->operation.second ? fail_second(call->u, error)
-                                                                : handle_fail(call->u, error));
+                return call_finish(call, call->operation.second
+                                                 ? fail_second(call->u, error)
+                                                 : fail_first(call->u, &call->operation, error));
         r = read_result(reply, call->operation.type, &call->result);
         return call_finish(call, r < 0 ? handle_fail_read(call->u, r) : handle_succeed(call->u));
 }
@@ -233,9 +278,10 @@ static int call_send(uservm_call *call) {
         r = seal_second(o);
         if (r < 0)
                 return r;
-        return sd_bus_call_async(call->u->bus, &call->slot, o->first,
-                                 o->second ? on_first_reply : on_last_reply, call,
-                                 o->first_timeout);
+        r = sd_bus_call_async(call->u->bus, &call->slot, o->first,
+                              o->second ? on_first_reply : on_last_reply, call, o->first_timeout);
+        o->first = sd_bus_message_unref(o->first); /* it may have secrets, and is sent */
+        return r;
 }
 
 static void call_link(uservm_call *call) {
@@ -316,4 +362,16 @@ _public_ uservm_forward *const *uservm_call_get_forwards(uservm_call *call, size
 
 _public_ const uservm_host *uservm_call_get_host(uservm_call *call) {
         return call_result(call, RESULT_HOST, NULL);
+}
+
+_public_ uservm_disk *const *uservm_call_get_disks(uservm_call *call, size_t *ret_n) {
+        return call_result(call, RESULT_DISKS, ret_n);
+}
+
+_public_ const uservm_deletion *uservm_call_get_deletion(uservm_call *call) {
+        return call_result(call, RESULT_DELETION, NULL);
+}
+
+_public_ uservm_job *const *uservm_call_get_jobs(uservm_call *call, size_t *ret_n) {
+        return call_result(call, RESULT_JOBS, ret_n);
 }

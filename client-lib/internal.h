@@ -14,6 +14,7 @@
 #define MANAGER_PATH "/org/uservm1"
 #define MANAGER_INTERFACE "org.uservm1.Manager"
 #define VM_INTERFACE "org.uservm1.VM"
+#define JOB_INTERFACE "org.uservm1.Job"
 #define PROPERTIES_INTERFACE "org.freedesktop.DBus.Properties"
 #define OBJECT_MANAGER_INTERFACE "org.freedesktop.DBus.ObjectManager"
 
@@ -41,32 +42,52 @@ int handle_fail_argument(uservm *u, const char *format, ...) _printf_(2, 3);
 /* The operation succeeded. Returns 0. */
 int handle_succeed(uservm *u);
 
-/* value.c: reads what messages hold. All of it returns -EBADMSG or sd-bus' -ENXIO if a message is
- * not like uservmd's. */
+/* value.c, disk.c and job.c read what messages hold. All of it returns -EBADMSG or sd-bus' -ENXIO
+ * if a message is not like uservmd's. */
 
 /* An a{sv} of properties of the VM at the path; those that are not in it are taken from before,
  * which may be NULL. */
 int vm_read(sd_bus_message *m, const char *path, const uservm_vm *before, uservm_vm **ret);
-
-/* An a{sa{sv}} of interfaces and their properties; *ret is NULL if there is no VM among them. */
-int vm_read_interfaces(sd_bus_message *m, const char *path, uservm_vm **ret);
-
-/* The reply of GetManagedObjects. */
-int vm_read_list(sd_bus_message *m, uservm_vm ***ret, size_t *ret_n);
 
 const char *vm_path(const uservm_vm *vm);
 
 /* enum uservm_changed */
 uint64_t vm_compare(const uservm_vm *a, const uservm_vm *b);
 
-/* Appends to a list that ends with NULL, which takes the reference over if there is memory. */
-int vm_list_append(uservm_vm ***list, size_t *n, uservm_vm *vm);
-
 int forward_read(sd_bus_message *m, uservm_forward **ret);
 int forward_read_list(sd_bus_message *m, uservm_forward ***ret, size_t *ret_n);
 int host_read(sd_bus_message *m, uservm_host **ret);
+int disk_read_list(sd_bus_message *m, uservm_disk ***ret, size_t *ret_n);
+int deletion_read(sd_bus_message *m, uservm_deletion **ret);
 
-/* settings.c: appends them as an a{sv}. */
+/* As vm_read(). */
+int job_read(sd_bus_message *m, const char *path, const uservm_job *before, uservm_job **ret);
+
+/* Whether both are of one job, and whether nothing has changed of it. */
+bool job_is_same(const uservm_job *a, const uservm_job *b);
+bool job_equal(const uservm_job *a, const uservm_job *b);
+
+/* objects.c: VMs and jobs, in lists that end with NULL. */
+typedef struct Objects {
+        uservm_vm **vms;
+        size_t n_vms;
+        uservm_job **jobs;
+        size_t n_jobs;
+} Objects;
+
+void objects_done(Objects *o);
+
+/* Both take the reference over, and release it if they fail. */
+int objects_add_vm(Objects *o, uservm_vm *vm);
+int objects_add_job(Objects *o, uservm_job *job);
+
+/* The reply of GetManagedObjects: VMs sorted by name, jobs as they began. */
+int objects_read(sd_bus_message *m, Objects *ret);
+
+/* An a{sa{sv}} of interfaces and their properties. The results are NULL if it has no such one. */
+int interfaces_read(sd_bus_message *m, const char *path, uservm_vm **ret_vm, uservm_job **ret_job);
+
+/* settings.c: appends them as an a{sv}, and marks a message that has secrets. */
 int settings_append(const uservm_settings *s, sd_bus_message *m);
 
 /* call.c */
@@ -79,6 +100,9 @@ typedef enum ResultType {
         RESULT_FORWARD,
         RESULT_FORWARDS,
         RESULT_HOST,
+        RESULT_DISKS,
+        RESULT_DELETION,
+        RESULT_JOBS,
 } ResultType;
 
 typedef struct Result {
@@ -90,8 +114,11 @@ typedef struct Result {
                 uservm_forward *forward;
                 uservm_forward **forwards;
                 uservm_host *host;
+                uservm_disk **disks;
+                uservm_deletion *deletion;
+                uservm_job **jobs;
         };
-        size_t n; /* of vms and forwards */
+        size_t n; /* of lists */
 } Result;
 
 void result_clear(Result *result);
@@ -102,6 +129,7 @@ typedef struct Operation {
         sd_bus_message *first, *second;
         uint64_t first_timeout, second_timeout;
         ResultType type;
+        bool gone_is_done; /* if there is no such object any more, nothing is left to do */
 } Operation;
 
 void operation_clear(Operation *o);
@@ -114,6 +142,33 @@ int operation_send(uservm *u, Operation *o, int r, uservm_callback callback, voi
 
 /* The handle is closed. */
 void call_abandon(uservm_call *call);
+
+/* operation.c: what operations are made with. */
+
+/* A method of a VM. */
+typedef struct Method {
+        const char *interface, *member;
+        const char *manager_member; /* the manager's name for it, or NULL */
+        uint64_t timeout;
+} Method;
+
+/* Complains if no VM is named. */
+int operation_check_vm(uservm *u, const char *vm);
+
+/* Begins an operation on a VM, which is to be waited for or not, and returns the message that the
+ * arguments go to. It is part of the operation. What goes wrong is for operation_made(). */
+int operation_begin_vm(uservm *u, bool wait, const Method *method, const char *vm, Operation *o,
+                       sd_bus_message **ret);
+
+/* Begins one that reads all objects. */
+int operation_begin_objects(uservm *u, Operation *o);
+
+/* Ends the making of an operation: leaves with the handle what sd-bus refused, if r is negative. */
+int operation_made(uservm *u, int r);
+
+/* As operation_wait(). Stores the result, a pointer, and how many things it points to, if that is
+ * wanted. */
+int operation_wait_for(uservm *u, Operation *o, int r, void *ret, size_t *ret_n);
 
 /* watch.c: the handle is closed. */
 void watch_abandon(uservm_watch *watch);

@@ -5,9 +5,14 @@
 lib_LTLIBRARIES += libuservm.la
 libuservm_la_SOURCES = \
 	client-lib/call.c \
+	client-lib/dictionary.c client-lib/dictionary.h \
+	client-lib/disk.c \
 	client-lib/handle.c \
 	client-lib/internal.h \
+	client-lib/job.c \
+	client-lib/objects.c \
 	client-lib/operation.c \
+	client-lib/operation-config.c \
 	client-lib/settings.c \
 	client-lib/value.c \
 	client-lib/watch.c

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The operations: which method each one calls, and with what. Each has a function that makes it,
- * and two that callers see, which carry it out.
+ * and two that callers see, which carry it out. Those on what a VM is made of are in
+ * operation-config.c, those on jobs in job.c.
  *
  * The manager has the most used methods of VMs under a name of its own, which saves those who wait
  * a round trip. Asynchronous operations do without: all of them ask for the VM's object first, so
@@ -10,13 +11,6 @@
 #include <errno.h>
 
 #include "internal.h"
-
-/* A method of a VM. */
-typedef struct Method {
-        const char *interface, *member;
-        const char *manager_member; /* the manager's name for it, or NULL */
-        uint64_t timeout;
-} Method;
 
 static int new_manager_call(uservm *u, const char *member, sd_bus_message **ret) {
         return sd_bus_message_new_method_call(u->bus, ret, SERVICE_NAME, MANAGER_PATH,
@@ -29,10 +23,8 @@ static int new_second_call(uservm *u, const char *interface, const char *member,
         return sd_bus_message_new_method_call(u->bus, ret, SERVICE_NAME, "/", interface, member);
 }
 
-/* Begins an operation on a VM, and returns the message that the arguments go to. It is part of the
- * operation. */
-static int begin_vm(uservm *u, bool wait, const Method *method, const char *vm, Operation *o,
-                    sd_bus_message **ret) {
+int operation_begin_vm(uservm *u, bool wait, const Method *method, const char *vm, Operation *o,
+                       sd_bus_message **ret) {
         bool direct = wait && method->manager_member;
         int r;
 
@@ -55,7 +47,7 @@ static int begin_vm(uservm *u, bool wait, const Method *method, const char *vm, 
         return 0;
 }
 
-static int check_vm(uservm *u, const char *vm) {
+int operation_check_vm(uservm *u, const char *vm) {
         return vm ? 0 : handle_fail_argument(u, "No VM is named");
 }
 
@@ -66,16 +58,15 @@ static int check_flags(uservm *u, uint64_t flags, uint64_t known) {
         return 0;
 }
 
-/* What sd-bus refuses while a message is made is the caller's text, or memory. */
-static int made(uservm *u, int r) {
+/* That is the caller's text, or memory. */
+int operation_made(uservm *u, int r) {
         if (r == -EINVAL)
                 return handle_fail_argument(u, "Text is not valid UTF-8");
         return r < 0 ? handle_fail_errno(u, r) : 0;
 }
 
-/* Waits, and stores the result, a pointer, and how many things it points to, if that is wanted. */
-static int wait_for(uservm *u, Operation *o, int r, void *ret, size_t *ret_n) {
-        Result result;
+int operation_wait_for(uservm *u, Operation *o, int r, void *ret, size_t *ret_n) {
+        Result result = {};
 
         r = operation_wait(u, o, r, &result);
         if (r < 0)
@@ -101,13 +92,13 @@ static int make_get_host(uservm *u, Operation *o) {
                                            PROPERTIES_INTERFACE, "GetAll");
         if (r >= 0)
                 r = sd_bus_message_append(o->first, "s", MANAGER_INTERFACE);
-        return made(u, r);
+        return operation_made(u, r);
 }
 
 _public_ int uservm_get_host(uservm *u, uservm_host **ret) {
         Operation o = {};
 
-        return wait_for(u, &o, make_get_host(u, &o), ret, NULL);
+        return operation_wait_for(u, &o, make_get_host(u, &o), ret, NULL);
 }
 
 _public_ int uservm_get_host_async(uservm *u, uservm_callback callback, void *userdata,
@@ -119,21 +110,22 @@ _public_ int uservm_get_host_async(uservm *u, uservm_callback callback, void *us
 
 /* VMs */
 
-static int make_list_vms(uservm *u, Operation *o) {
-        int r;
+int operation_begin_objects(uservm *u, Operation *o) {
+        return sd_bus_message_new_method_call(u->bus, &o->first, SERVICE_NAME, MANAGER_PATH,
+                                              OBJECT_MANAGER_INTERFACE, "GetManagedObjects");
+}
 
+static int make_list_vms(uservm *u, Operation *o) {
         if (!u)
                 return -EINVAL;
         o->type = RESULT_VMS;
-        r = sd_bus_message_new_method_call(u->bus, &o->first, SERVICE_NAME, MANAGER_PATH,
-                                           OBJECT_MANAGER_INTERFACE, "GetManagedObjects");
-        return made(u, r);
+        return operation_made(u, operation_begin_objects(u, o));
 }
 
 _public_ int uservm_list_vms(uservm *u, uservm_vm ***ret, size_t *ret_n) {
         Operation o = {};
 
-        return wait_for(u, &o, make_list_vms(u, &o), ret, ret_n);
+        return operation_wait_for(u, &o, make_list_vms(u, &o), ret, ret_n);
 }
 
 _public_ int uservm_list_vms_async(uservm *u, uservm_callback callback, void *userdata,
@@ -151,19 +143,19 @@ static int make_get_vm(uservm *u, const char *vm, Operation *o) {
         if (!u)
                 return -EINVAL;
         o->type = RESULT_VM;
-        r = check_vm(u, vm);
+        r = operation_check_vm(u, vm);
         if (r < 0)
                 return r;
-        r = begin_vm(u, false, &method, vm, o, &m);
+        r = operation_begin_vm(u, false, &method, vm, o, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "s", VM_INTERFACE);
-        return made(u, r);
+        return operation_made(u, r);
 }
 
 _public_ int uservm_get_vm(uservm *u, const char *vm, uservm_vm **ret) {
         Operation o = {};
 
-        return wait_for(u, &o, make_get_vm(u, vm, &o), ret, NULL);
+        return operation_wait_for(u, &o, make_get_vm(u, vm, &o), ret, NULL);
 }
 
 _public_ int uservm_get_vm_async(uservm *u, const char *vm, uservm_callback callback,
@@ -185,18 +177,18 @@ static int make_create(uservm *u, const uservm_settings *settings, bool read, Op
         if (r >= 0)
                 r = settings_append(settings, o->first);
         if (r < 0 || !read)
-                return made(u, r);
+                return operation_made(u, r);
         o->type = RESULT_VM;
         r = new_second_call(u, PROPERTIES_INTERFACE, "GetAll", &o->second);
         if (r >= 0)
                 r = sd_bus_message_append(o->second, "s", VM_INTERFACE);
-        return made(u, r);
+        return operation_made(u, r);
 }
 
 _public_ int uservm_create(uservm *u, const uservm_settings *settings, uservm_vm **ret) {
         Operation o = {};
 
-        return wait_for(u, &o, make_create(u, settings, ret, &o), ret, NULL);
+        return operation_wait_for(u, &o, make_create(u, settings, ret, &o), ret, NULL);
 }
 
 _public_ int uservm_create_async(uservm *u, const uservm_settings *settings,
@@ -217,21 +209,21 @@ static int make_action(uservm *u, bool wait, const char *vm, uint64_t flags, con
 
         if (!u)
                 return -EINVAL;
-        r = check_vm(u, vm);
+        r = operation_check_vm(u, vm);
         if (r < 0)
                 return r;
         r = check_flags(u, flags, 0);
         if (r < 0)
                 return r;
-        return made(u, begin_vm(u, wait, &method, vm, o, &m));
+        return operation_made(u, operation_begin_vm(u, wait, &method, vm, o, &m));
 }
 
 static int act(uservm *u, const char *vm, uint64_t flags, const char *member,
                const char *manager_member) {
         Operation o = {};
 
-        return wait_for(u, &o, make_action(u, true, vm, flags, member, manager_member, &o), NULL,
-                        NULL);
+        return operation_wait_for(
+                u, &o, make_action(u, true, vm, flags, member, manager_member, &o), NULL, NULL);
 }
 
 static int act_async(uservm *u, const char *vm, uint64_t flags, const char *member,
@@ -325,23 +317,24 @@ static int make_delete(uservm *u, bool wait, const char *vm, uint64_t flags, Ope
 
         if (!u)
                 return -EINVAL;
-        r = check_vm(u, vm);
+        r = operation_check_vm(u, vm);
         if (r < 0)
                 return r;
+        o->type = RESULT_DELETION;
         r = check_flags(u, flags, USERVM_DELETE_FORCE | USERVM_DELETE_KEEP_STORAGE);
         if (r < 0)
                 return r;
-        r = begin_vm(u, wait, &method, vm, o, &m);
+        r = operation_begin_vm(u, wait, &method, vm, o, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "a{sv}", 2, "force", "b", force, "storage", "b",
                                           storage);
-        return made(u, r);
+        return operation_made(u, r);
 }
 
-_public_ int uservm_delete(uservm *u, const char *vm, uint64_t flags) {
+_public_ int uservm_delete(uservm *u, const char *vm, uint64_t flags, uservm_deletion **ret) {
         Operation o = {};
 
-        return wait_for(u, &o, make_delete(u, true, vm, flags, &o), NULL, NULL);
+        return operation_wait_for(u, &o, make_delete(u, true, vm, flags, &o), ret, NULL);
 }
 
 _public_ int uservm_delete_async(uservm *u, const char *vm, uint64_t flags,
@@ -359,20 +352,20 @@ static int make_set_autostart(uservm *u, const char *vm, bool autostart, Operati
 
         if (!u)
                 return -EINVAL;
-        r = check_vm(u, vm);
+        r = operation_check_vm(u, vm);
         if (r < 0)
                 return r;
-        r = begin_vm(u, false, &method, vm, o, &m);
+        r = operation_begin_vm(u, false, &method, vm, o, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "ssv", VM_INTERFACE, "Autostart", "b",
                                           (int) autostart);
-        return made(u, r);
+        return operation_made(u, r);
 }
 
 _public_ int uservm_set_autostart(uservm *u, const char *vm, bool autostart) {
         Operation o = {};
 
-        return wait_for(u, &o, make_set_autostart(u, vm, autostart, &o), NULL, NULL);
+        return operation_wait_for(u, &o, make_set_autostart(u, vm, autostart, &o), NULL, NULL);
 }
 
 _public_ int uservm_set_autostart_async(uservm *u, const char *vm, bool autostart,
@@ -395,7 +388,7 @@ static int make_change_forward(uservm *u, const Method *method, bool wait, const
 
         if (!u)
                 return -EINVAL;
-        r = check_vm(u, vm);
+        r = operation_check_vm(u, vm);
         if (r < 0)
                 return r;
         if (!spec)
@@ -403,11 +396,11 @@ static int make_change_forward(uservm *u, const Method *method, bool wait, const
         r = check_flags(u, flags, USERVM_FORWARD_THIS_RUN | USERVM_FORWARD_DISRUPTIVE);
         if (r < 0)
                 return r;
-        r = begin_vm(u, wait, method, vm, o, &m);
+        r = operation_begin_vm(u, wait, method, vm, o, &m);
         if (r >= 0)
                 r = sd_bus_message_append(m, "sa{sv}", spec, 2, "persistent", "b", persistent,
                                           "disruptive", "b", disruptive);
-        return made(u, r);
+        return operation_made(u, r);
 }
 
 static int make_add_forward(uservm *u, bool wait, const char *vm, const char *spec, uint64_t flags,
@@ -423,7 +416,7 @@ _public_ int uservm_add_forward(uservm *u, const char *vm, const char *spec, uin
                                 uservm_forward **ret) {
         Operation o = {};
 
-        return wait_for(u, &o, make_add_forward(u, true, vm, spec, flags, &o), ret, NULL);
+        return operation_wait_for(u, &o, make_add_forward(u, true, vm, spec, flags, &o), ret, NULL);
 }
 
 _public_ int uservm_add_forward_async(uservm *u, const char *vm, const char *spec, uint64_t flags,
@@ -446,7 +439,8 @@ static int make_remove_forward(uservm *u, bool wait, const char *vm, const char 
 _public_ int uservm_remove_forward(uservm *u, const char *vm, const char *spec, uint64_t flags) {
         Operation o = {};
 
-        return wait_for(u, &o, make_remove_forward(u, true, vm, spec, flags, &o), NULL, NULL);
+        return operation_wait_for(u, &o, make_remove_forward(u, true, vm, spec, flags, &o), NULL,
+                                  NULL);
 }
 
 _public_ int uservm_remove_forward_async(uservm *u, const char *vm, const char *spec,
@@ -466,17 +460,17 @@ static int make_list_forwards(uservm *u, const char *vm, Operation *o) {
                 return -EINVAL;
         o->type = RESULT_FORWARDS;
         if (vm && isempty(vm))
-                return check_vm(u, NULL);
+                return operation_check_vm(u, NULL);
         r = new_manager_call(u, "ListForwards", &o->first);
         if (r >= 0)
                 r = sd_bus_message_append(o->first, "s", vm ? vm : "");
-        return made(u, r);
+        return operation_made(u, r);
 }
 
 _public_ int uservm_list_forwards(uservm *u, const char *vm, uservm_forward ***ret, size_t *ret_n) {
         Operation o = {};
 
-        return wait_for(u, &o, make_list_forwards(u, vm, &o), ret, ret_n);
+        return operation_wait_for(u, &o, make_list_forwards(u, vm, &o), ret, ret_n);
 }
 
 _public_ int uservm_list_forwards_async(uservm *u, const char *vm, uservm_callback callback,

@@ -6,8 +6,8 @@
  * DOC: libuservm, the C library for front-ends of uservm
  *
  * Everything that uservmd offers on the session bus, in C types. What operations do, refuse and
- * guarantee is described by the D-Bus interfaces (org.uservm1.Manager.xml, org.uservm1.VM.xml);
- * this header says how to reach it from C.
+ * guarantee is described by the D-Bus interfaces (org.uservm1.Manager.xml, org.uservm1.VM.xml,
+ * org.uservm1.Job.xml); this header says how to reach it from C.
  *
  * A handle (uservm) is one connection to the bus. All functions that can fail return a negative
  * errno, and ret_ parameters are untouched then; uservm_error_name() and uservm_error_message()
@@ -25,9 +25,9 @@
  *
  * A handle, its calls and its watches belong to one thread at a time: hand them from one to another
  * only with a lock or the like. Threads that each have a handle of their own need no locks. VMs,
- * forwards and hosts never change once they were returned; any thread may read them, and take and
- * release references. Neither a handle nor what hangs on it survives fork() in the child, where it
- * fails with -ECHILD.
+ * forwards, hosts, disks, deletions and jobs never change once they were returned; any thread may
+ * read them, and take and release references. Neither a handle nor what hangs on it survives fork()
+ * in the child, where it fails with -ECHILD.
  *
  * When uservmd ends, calls in flight fail; the next one starts it again, through the bus. A handle
  * whose bus has gone is lost: everything fails with -ENOTCONN or -ECONNRESET. Close it and open
@@ -54,6 +54,11 @@ typedef struct uservm uservm;
  * typedef uservm_settings - What a VM that is to be created shall be
  */
 typedef struct uservm_settings uservm_settings;
+
+/**
+ * typedef uservm_disk_settings - What a further disk of that VM shall be
+ */
+typedef struct uservm_disk_settings uservm_disk_settings;
 
 /**
  * typedef uservm_call - An asynchronous operation in flight
@@ -180,6 +185,13 @@ typedef struct uservm_forward {
  * @autostart: it is started at login
  * @forwards: its port forwards, @n_forwards of them and a NULL
  * @n_forwards: how many there are
+ * @live_vcpus: virtual CPUs that it has now, 0 if it does not run; if they are not @vcpus, a change
+ *              is pending
+ * @live_memory: bytes that it has now, 0 if it does not run; likewise
+ * @ready: the guest is up: its agent answers, or a server in it
+ * @guest_hostname: the guest's host name; empty if it has no agent, or does not run
+ * @guest_os: the guest's operating system, for people; empty likewise
+ * @guest_addresses: the guest's own IP addresses, and a NULL; none likewise
  */
 typedef struct uservm_vm {
         const char *name;
@@ -192,7 +204,62 @@ typedef struct uservm_vm {
         bool autostart;
         uservm_forward *const *forwards;
         size_t n_forwards;
+        uint32_t live_vcpus;
+        uint64_t live_memory;
+        bool ready;
+        const char *guest_hostname;
+        const char *guest_os;
+        const char *const *guest_addresses;
 } uservm_vm;
+
+/**
+ * struct uservm_disk - A disk or medium of a VM as it was when it was read
+ * @target: the name of the device, like "vda", by which the disk is named
+ * @device: "disk" or "cdrom", or what else libvirt has
+ * @path: the file or block device; NULL if it is neither, or a drive is empty
+ * @format: "qcow2", "raw" or what else the VM's definition says; NULL if it says nothing
+ * @created: uservm made the file, and deletes it with the VM
+ * @size: bytes that the guest sees; 0 if that is not known
+ * @allocation: bytes that it takes on the host; likewise
+ */
+typedef struct uservm_disk {
+        const char *target;
+        const char *device;
+        const char *path;
+        const char *format;
+        bool created;
+        uint64_t size;
+        uint64_t allocation;
+} uservm_disk;
+
+/**
+ * struct uservm_deletion - What came of the files of a VM that was deleted
+ * @removed: the files that were deleted, and a NULL
+ * @left: files of its disks that are still there, and a NULL
+ */
+typedef struct uservm_deletion {
+        const char *const *removed;
+        const char *const *left;
+} uservm_deletion;
+
+/**
+ * struct uservm_job - Something that takes longer than a moment, as it was when it was read
+ * @id: what it is known by among all jobs since uservmd was started
+ * @operation: "copy": a disk image is being copied; "save": a VM's memory is being written to disk.
+ *             More may come
+ * @vm: name of the VM that it is for, which may not be there yet
+ * @progress: how much of it is done, from 0.0 to 1.0
+ * @rate: bytes a second, on average so far; 0 if that is not known
+ * @start_time: when it began, in microseconds since 1970-01-01 UTC (CLOCK_REALTIME)
+ */
+typedef struct uservm_job {
+        const char *id;
+        const char *operation;
+        const char *vm;
+        double progress;
+        uint64_t rate;
+        uint64_t start_time;
+} uservm_job;
 
 /**
  * struct uservm_host - The host and what it can do, see org.uservm1.Manager
@@ -271,6 +338,66 @@ uservm_host *uservm_host_ref(const uservm_host *host);
  * Return: NULL.
  */
 uservm_host *uservm_host_unref(uservm_host *host);
+
+/**
+ * uservm_disk_ref() - Take a reference to a disk
+ * @disk: the disk, or NULL
+ *
+ * Return: @disk.
+ */
+uservm_disk *uservm_disk_ref(const uservm_disk *disk);
+
+/**
+ * uservm_disk_unref() - Release a reference to a disk
+ * @disk: the disk, or NULL
+ *
+ * Return: NULL.
+ */
+uservm_disk *uservm_disk_unref(uservm_disk *disk);
+
+/**
+ * uservm_disks_free() - Free a list of disks, and release the reference to each
+ * @disks: as uservm_list_disks() returned it, or NULL
+ */
+void uservm_disks_free(uservm_disk **disks);
+
+/**
+ * uservm_deletion_ref() - Take a reference to what came of a deletion
+ * @deletion: what came of it, or NULL
+ *
+ * Return: @deletion.
+ */
+uservm_deletion *uservm_deletion_ref(const uservm_deletion *deletion);
+
+/**
+ * uservm_deletion_unref() - Release a reference to what came of a deletion
+ * @deletion: what came of it, or NULL
+ *
+ * Return: NULL.
+ */
+uservm_deletion *uservm_deletion_unref(uservm_deletion *deletion);
+
+/**
+ * uservm_job_ref() - Take a reference to a job
+ * @job: the job, or NULL
+ *
+ * Return: @job.
+ */
+uservm_job *uservm_job_ref(const uservm_job *job);
+
+/**
+ * uservm_job_unref() - Release a reference to a job
+ * @job: the job, or NULL
+ *
+ * Return: NULL.
+ */
+uservm_job *uservm_job_unref(uservm_job *job);
+
+/**
+ * uservm_jobs_free() - Free a list of jobs, and release the reference to each
+ * @jobs: as uservm_list_jobs() returned it, or NULL
+ */
+void uservm_jobs_free(uservm_job **jobs);
 
 /**
  * uservm_state_to_string() - The D-Bus API's word for a state, which is fit for people
@@ -502,6 +629,35 @@ uservm_forward *const *uservm_call_get_forwards(uservm_call *call, size_t *ret_n
  */
 const uservm_host *uservm_call_get_host(uservm_call *call);
 
+/**
+ * uservm_call_get_disks() - Result of uservm_list_disks_async()
+ * @call: the call, within its callback
+ * @ret_n: how many there are; may be NULL
+ *
+ * Return: The disks and a NULL, or just NULL if the call failed. They go with the call, but for
+ * those to which a reference is taken.
+ */
+uservm_disk *const *uservm_call_get_disks(uservm_call *call, size_t *ret_n);
+
+/**
+ * uservm_call_get_deletion() - Result of uservm_delete_async()
+ * @call: the call, within its callback
+ *
+ * Return: What came of it, or NULL if the call failed. It goes with the call, unless a reference is
+ * taken.
+ */
+const uservm_deletion *uservm_call_get_deletion(uservm_call *call);
+
+/**
+ * uservm_call_get_jobs() - Result of uservm_list_jobs_async()
+ * @call: the call, within its callback
+ * @ret_n: how many there are; may be NULL
+ *
+ * Return: The jobs and a NULL, or just NULL if the call failed. They go with the call, but for
+ * those to which a reference is taken.
+ */
+uservm_job *const *uservm_call_get_jobs(uservm_call *call, size_t *ret_n);
+
 /*
  * The twins that end in _async take the same arguments as the others but for those to return
  * something, and then @callback, @userdata, and @ret_call, which may be NULL for a call that is
@@ -603,22 +759,97 @@ int uservm_settings_set_vcpus(uservm_settings *s, uint32_t vcpus);
 int uservm_settings_set_disk(uservm_settings *s, const char *path);
 
 /**
- * uservm_settings_set_disk_size() - Make a new, empty disk
+ * uservm_settings_set_image() - Make a new disk of an existing image, which is never written to
  * @s: the settings
- * @bytes: bytes
+ * @path: absolute path of a qcow2 or raw image
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_image(uservm_settings *s, const char *path);
+
+/**
+ * uservm_settings_set_copy() - Whether the new disk is a copy of the image, or based on it
+ * @s: the settings
+ * @copy: true: an independent copy, which takes a while, see struct uservm_job; false, the default:
+ *        it has only what differs from the image, which must stay where it is
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_copy(uservm_settings *s, bool copy);
+
+/**
+ * uservm_settings_set_disk_size() - How large the new disk is
+ * @s: the settings
+ * @bytes: bytes; without an image it is empty, with one at least as large as that
  *
  * Return: 0, or a negative errno.
  */
 int uservm_settings_set_disk_size(uservm_settings *s, uint64_t bytes);
 
 /**
- * uservm_settings_set_disk_size_text() - Make a new, empty disk, its size as people write it
+ * uservm_settings_set_disk_size_text() - How large the new disk is, as people write it
  * @s: the settings
  * @size: like "20G"
  *
  * Return: 0, or a negative errno.
  */
 int uservm_settings_set_disk_size_text(uservm_settings *s, const char *size);
+
+/**
+ * uservm_settings_add_disk() - One more disk, behind the one of the functions above
+ * @s: the settings
+ * @ret: what it shall be; it belongs to @s, and goes with it
+ *
+ * The functions that set it are like those above.
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_add_disk(uservm_settings *s, uservm_disk_settings **ret);
+
+/**
+ * uservm_disk_settings_set_disk() - Use an existing image or block device in place
+ * @d: the disk
+ * @path: absolute path
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_disk_settings_set_disk(uservm_disk_settings *d, const char *path);
+
+/**
+ * uservm_disk_settings_set_image() - Make a new disk of an existing image
+ * @d: the disk
+ * @path: absolute path of a qcow2 or raw image
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_disk_settings_set_image(uservm_disk_settings *d, const char *path);
+
+/**
+ * uservm_disk_settings_set_copy() - Whether the new disk is a copy of the image, or based on it
+ * @d: the disk
+ * @copy: false is the default
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_disk_settings_set_copy(uservm_disk_settings *d, bool copy);
+
+/**
+ * uservm_disk_settings_set_size() - How large the new disk is
+ * @d: the disk
+ * @bytes: bytes
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_disk_settings_set_size(uservm_disk_settings *d, uint64_t bytes);
+
+/**
+ * uservm_disk_settings_set_size_text() - How large the new disk is, as people write it
+ * @d: the disk
+ * @size: like "20G"
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_disk_settings_set_size_text(uservm_disk_settings *d, const char *size);
 
 /**
  * uservm_settings_set_cdrom() - Put in a CD
@@ -685,6 +916,66 @@ int uservm_settings_set_start(uservm_settings *s, bool start);
  * Return: 0, or a negative errno.
  */
 int uservm_settings_set_autostart(uservm_settings *s, bool autostart);
+
+/**
+ * uservm_settings_set_hostname() - The guest's host name
+ * @s: the settings
+ * @hostname: a host name; the default is the name of the VM
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_hostname(uservm_settings *s, const char *hostname);
+
+/**
+ * uservm_settings_set_user() - Who can log in to the guest, and become root there
+ * @s: the settings
+ * @user: a login name; the default is that of the user who runs uservmd
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_user(uservm_settings *s, const char *user);
+
+/**
+ * uservm_settings_add_ssh_key() - One more key with which that user can log in
+ * @s: the settings
+ * @key: a public key, a line of authorized_keys, see sshd(8)
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_add_ssh_key(uservm_settings *s, const char *key);
+
+/**
+ * uservm_settings_set_password() - That user's password
+ * @s: the settings
+ * @password: the password, not a hash of it
+ *
+ * The library erases its copies: that in the settings when they are freed or it is set again, and
+ * that in the request when this has been sent.
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_password(uservm_settings *s, const char *password);
+
+/**
+ * uservm_settings_set_user_data() - User data of one's own for cloud-init, instead of those three
+ * @s: the settings
+ * @user_data: what cloud-init gets, byte for byte
+ *
+ * It may have secrets, and is treated as a password is.
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_user_data(uservm_settings *s, const char *user_data);
+
+/**
+ * uservm_settings_set_guest_setup() - How the guest gets to know all this
+ * @s: the settings
+ * @guest_setup: "cloud-init", which is the default, or "credentials", for guests that have systemd
+ *               and not cloud-init
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_settings_set_guest_setup(uservm_settings *s, const char *guest_setup);
 
 /**
  * uservm_create() - Create a VM and, unless the settings say otherwise, start it
@@ -809,12 +1100,79 @@ typedef enum uservm_delete_flags {
  * @u: the handle
  * @vm: name or UUID
  * @flags: of enum uservm_delete_flags
+ * @ret: what was deleted and what is left; release it with uservm_deletion_unref(); may be NULL
  *
  * Return: 0, or a negative errno.
  */
-int uservm_delete(uservm *u, const char *vm, uint64_t flags);
+int uservm_delete(uservm *u, const char *vm, uint64_t flags, uservm_deletion **ret);
 int uservm_delete_async(uservm *u, const char *vm, uint64_t flags, uservm_callback callback,
                         void *userdata, uservm_call **ret_call);
+
+/**
+ * uservm_rename() - Give a VM that does not run another name
+ * @u: the handle
+ * @vm: name or UUID
+ * @name: the new name
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_rename(uservm *u, const char *vm, const char *name);
+int uservm_rename_async(uservm *u, const char *vm, const char *name, uservm_callback callback,
+                        void *userdata, uservm_call **ret_call);
+
+/**
+ * uservm_set_memory() - Set how much memory a VM has
+ * @u: the handle
+ * @vm: name or UUID
+ * @bytes: bytes
+ *
+ * Of a VM that runs, @live_memory tells what it has by then.
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_set_memory(uservm *u, const char *vm, uint64_t bytes);
+int uservm_set_memory_async(uservm *u, const char *vm, uint64_t bytes, uservm_callback callback,
+                            void *userdata, uservm_call **ret_call);
+
+/**
+ * uservm_set_vcpus() - Set how many virtual CPUs a VM has
+ * @u: the handle
+ * @vm: name or UUID
+ * @vcpus: 1 to 255
+ *
+ * Of a VM that runs, @live_vcpus tells what it has by then.
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_set_vcpus(uservm *u, const char *vm, uint32_t vcpus);
+int uservm_set_vcpus_async(uservm *u, const char *vm, uint32_t vcpus, uservm_callback callback,
+                           void *userdata, uservm_call **ret_call);
+
+/**
+ * uservm_list_disks() - List the disks and media of a VM
+ * @u: the handle
+ * @vm: name or UUID
+ * @ret: the disks and a NULL; free the list with uservm_disks_free()
+ * @ret_n: how many there are; may be NULL
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_list_disks(uservm *u, const char *vm, uservm_disk ***ret, size_t *ret_n);
+int uservm_list_disks_async(uservm *u, const char *vm, uservm_callback callback, void *userdata,
+                            uservm_call **ret_call);
+
+/**
+ * uservm_resize_disk() - Make a disk of a VM larger
+ * @u: the handle
+ * @vm: name or UUID
+ * @target: name of the disk, see struct uservm_disk
+ * @bytes: bytes, more than it has
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_resize_disk(uservm *u, const char *vm, const char *target, uint64_t bytes);
+int uservm_resize_disk_async(uservm *u, const char *vm, const char *target, uint64_t bytes,
+                             uservm_callback callback, void *userdata, uservm_call **ret_call);
 
 /**
  * uservm_set_autostart() - Whether a VM is started at login
@@ -881,6 +1239,35 @@ int uservm_list_forwards(uservm *u, const char *vm, uservm_forward ***ret, size_
 int uservm_list_forwards_async(uservm *u, const char *vm, uservm_callback callback, void *userdata,
                                uservm_call **ret_call);
 
+/**
+ * uservm_list_jobs() - List what is under way and takes longer than a moment
+ * @u: the handle
+ * @ret: the jobs in the order in which they began, and a NULL; free the list with
+ *       uservm_jobs_free()
+ * @ret_n: how many there are; may be NULL
+ *
+ * A watch tells how they get on.
+ *
+ * Return: 0, or a negative errno.
+ */
+int uservm_list_jobs(uservm *u, uservm_job ***ret, size_t *ret_n);
+int uservm_list_jobs_async(uservm *u, uservm_callback callback, void *userdata,
+                           uservm_call **ret_call);
+
+/**
+ * uservm_cancel_job() - End a job
+ * @u: the handle
+ * @job: the job
+ *
+ * The operation that it belongs to, if it can still be ended, fails with
+ * org.uservm1.Error.Cancelled (-ECANCELED) within a second.
+ *
+ * Return: 0, also if the job is over by now, or a negative errno.
+ */
+int uservm_cancel_job(uservm *u, const uservm_job *job);
+int uservm_cancel_job_async(uservm *u, const uservm_job *job, uservm_callback callback,
+                            void *userdata, uservm_call **ret_call);
+
 /* ---- Changes ---- */
 
 /**
@@ -889,13 +1276,16 @@ int uservm_list_forwards_async(uservm *u, const char *vm, uservm_callback callba
  * @USERVM_EVENT_VM_CHANGED: a VM has changed
  * @USERVM_EVENT_VM_REMOVED: a VM is no more
  * @USERVM_EVENT_SYNCED: what has been told so far is how things are now. Comes once after the VMs
- *                       that are there at the beginning, and each time that the service has been
- *                       gone, after what has changed meanwhile
+ *                       and jobs that are there at the beginning, and each time that the service
+ *                       has been gone, after what has changed meanwhile
  * @USERVM_EVENT_SERVICE_GONE: uservmd has ended or could not be started, or the bus has gone:
  *                             nothing is known of VMs, though they may run on. SYNCED tells when it
  *                             is back. The watch does not start uservmd again; the next operation
  *                             does
  * @USERVM_EVENT_HOST_CHANGED: what uservm_get_host() reads has changed
+ * @USERVM_EVENT_JOB_ADDED: something has begun that takes longer than a moment
+ * @USERVM_EVENT_JOB_CHANGED: a job has got on; ten times a second at most
+ * @USERVM_EVENT_JOB_REMOVED: a job is over: done, failed or cancelled
  */
 typedef enum uservm_event {
         USERVM_EVENT_VM_ADDED = 1,
@@ -904,6 +1294,9 @@ typedef enum uservm_event {
         USERVM_EVENT_SYNCED,
         USERVM_EVENT_SERVICE_GONE,
         USERVM_EVENT_HOST_CHANGED,
+        USERVM_EVENT_JOB_ADDED,
+        USERVM_EVENT_JOB_CHANGED,
+        USERVM_EVENT_JOB_REMOVED,
 } uservm_event;
 
 /**
@@ -916,6 +1309,12 @@ typedef enum uservm_event {
  * @USERVM_CHANGED_NETWORK_ERROR: what is wrong with its network
  * @USERVM_CHANGED_AUTOSTART: its autostart
  * @USERVM_CHANGED_FORWARDS: its forwards
+ * @USERVM_CHANGED_LIVE_VCPUS: the virtual CPUs that it has now
+ * @USERVM_CHANGED_LIVE_MEMORY: the memory that it has now
+ * @USERVM_CHANGED_READY: whether its guest is up
+ * @USERVM_CHANGED_GUEST_HOSTNAME: its guest's host name
+ * @USERVM_CHANGED_GUEST_OS: its guest's operating system
+ * @USERVM_CHANGED_GUEST_ADDRESSES: its guest's addresses
  */
 typedef enum uservm_changed {
         USERVM_CHANGED_NAME = 1 << 0,
@@ -926,6 +1325,12 @@ typedef enum uservm_changed {
         USERVM_CHANGED_NETWORK_ERROR = 1 << 5,
         USERVM_CHANGED_AUTOSTART = 1 << 6,
         USERVM_CHANGED_FORWARDS = 1 << 7,
+        USERVM_CHANGED_LIVE_VCPUS = 1 << 8,
+        USERVM_CHANGED_LIVE_MEMORY = 1 << 9,
+        USERVM_CHANGED_READY = 1 << 10,
+        USERVM_CHANGED_GUEST_HOSTNAME = 1 << 11,
+        USERVM_CHANGED_GUEST_OS = 1 << 12,
+        USERVM_CHANGED_GUEST_ADDRESSES = 1 << 13,
 } uservm_changed;
 
 /**
@@ -935,12 +1340,14 @@ typedef enum uservm_changed {
  *      goes when the callback returns, unless a reference is taken
  * @before: USERVM_EVENT_VM_CHANGED: the VM as it was before; otherwise NULL
  * @changed: USERVM_EVENT_VM_CHANGED: of enum uservm_changed; otherwise 0
+ * @job: the job as it is now, or as it last was if it is over; NULL if it is not about one. As @vm
  */
 typedef struct uservm_change {
         uservm_event event;
         const uservm_vm *vm;
         const uservm_vm *before;
         uint64_t changed;
+        const uservm_job *job;
 } uservm_change;
 
 /**
@@ -953,9 +1360,9 @@ typedef void (*uservm_watch_callback)(uservm_watch *watch, const uservm_change *
                                       void *userdata);
 
 /**
- * uservm_watch_start() - Be told of all VMs, and of every change
+ * uservm_watch_start() - Be told of all VMs and jobs, and of every change
  * @u: the handle
- * @callback: called for each VM there is, then for each change
+ * @callback: called for each VM and job there is, then for each change
  * @userdata: for the callback
  * @ret: the watch; NULL for one that lasts as long as the handle
  *
@@ -990,6 +1397,11 @@ _USERVM_CLEANUP(uservm_vm *, uservm_vms_free)
 _USERVM_CLEANUP(uservm_forward, uservm_forward_unref)
 _USERVM_CLEANUP(uservm_forward *, uservm_forwards_free)
 _USERVM_CLEANUP(uservm_host, uservm_host_unref)
+_USERVM_CLEANUP(uservm_disk, uservm_disk_unref)
+_USERVM_CLEANUP(uservm_disk *, uservm_disks_free)
+_USERVM_CLEANUP(uservm_deletion, uservm_deletion_unref)
+_USERVM_CLEANUP(uservm_job, uservm_job_unref)
+_USERVM_CLEANUP(uservm_job *, uservm_jobs_free)
 _USERVM_CLEANUP(uservm_watch, uservm_watch_stop)
 #undef _USERVM_CLEANUP
 

@@ -5,14 +5,14 @@
  * change makes a new VM that starts as a copy of the one before; forwards are shared by both.
  *
  * In front of each object is the structure that callers see. It may grow, as nobody but this file
- * allocates one, and lists hold pointers.
- *
- * Keys that are not known are passed over, which lets newer services talk to this library. */
+ * allocates one, and lists hold pointers. Disks, deletions (disk.c) and jobs (job.c) are the same.
+ */
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "dictionary.h"
 #include "internal.h"
 
 typedef struct VM {
@@ -30,10 +30,6 @@ typedef struct Host {
         uservm_host public;
         atomic_uint n_ref;
 } Host;
-
-static void free_const(const void *p) {
-        free((void *) p);
-}
 
 /* Words */
 
@@ -129,6 +125,9 @@ _public_ uservm_vm *uservm_vm_unref(uservm_vm *vm) {
         free_const(vm->uuid);
         free_const(vm->network_error);
         uservm_forwards_free((uservm_forward **) vm->forwards);
+        free_const(vm->guest_hostname);
+        free_const(vm->guest_os);
+        strings_free(vm->guest_addresses);
         free(v->path);
         free(v);
         return NULL;
@@ -157,86 +156,10 @@ _public_ uservm_host *uservm_host_unref(uservm_host *host) {
         free_const(host->libvirt_version);
         free_const(host->qemu_version);
         free_const(host->passt_version);
-        strv_free((char **) host->features);
+        strings_free(host->features);
         free_const(host->native_reason);
         free(h);
         return NULL;
-}
-
-/* Dictionaries: each key has a function that reads its variant into a member of the object. */
-
-typedef struct Key {
-        const char *name;
-        int (*read)(sd_bus_message *m, void *member);
-        size_t offset;
-} Key;
-
-static int read_value(sd_bus_message *m, const char *name, const Key *keys, void *object) {
-        for (const Key *key = keys; key->name; key++)
-                if (streq(key->name, name))
-                        return key->read(m, (char *) object + key->offset);
-        return sd_bus_message_skip(m, "v");
-}
-
-static int read_dictionary(sd_bus_message *m, const Key *keys, void *object) {
-        const char *name;
-        int r;
-
-        r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = sd_bus_message_read(m, "s", &name);
-                if (r < 0)
-                        return r;
-                r = read_value(m, name, keys, object);
-                if (r < 0)
-                        return r;
-                r = sd_bus_message_exit_container(m);
-                if (r < 0)
-                        return r;
-        }
-        if (r < 0)
-                return r;
-        return sd_bus_message_exit_container(m);
-}
-
-static int read_string(sd_bus_message *m, void *member) {
-        char **string = member, *copy;
-        const char *value;
-        int r;
-
-        r = sd_bus_message_read(m, "v", "s", &value);
-        if (r < 0)
-                return r;
-        copy = strdup(value);
-        if (!copy)
-                return -ENOMEM;
-        free(*string);
-        *string = copy;
-        return 0;
-}
-
-static int read_uint16(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "q", member);
-}
-
-static int read_uint32(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "u", member);
-}
-
-static int read_uint64(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "t", member);
-}
-
-static int read_bool(sd_bus_message *m, void *member) {
-        int r, value;
-
-        r = sd_bus_message_read(m, "v", "b", &value);
-        if (r < 0)
-                return r;
-        *(bool *) member = value;
-        return 0;
 }
 
 static int read_word(sd_bus_message *m, const char *const *names, size_t n, unsigned *ret) {
@@ -323,7 +246,7 @@ int forward_read(sd_bus_message *m, uservm_forward **ret) {
                 return -ENOMEM;
         new->n_ref = 1;
         f = &new->public;
-        r = read_dictionary(m, forward_keys, f);
+        r = dictionary_read(m, forward_keys, f);
         if (r < 0)
                 return r;
         if (!f->spec || !f->protocol || !f->address)
@@ -332,46 +255,23 @@ int forward_read(sd_bus_message *m, uservm_forward **ret) {
         return 0;
 }
 
-static int list_append(void ***list, size_t *n, void *item) {
-        void **items = reallocarray(*list, *n + 2, sizeof(*items));
+static int read_forward(sd_bus_message *m, void **ret) {
+        uservm_forward *f;
+        int r;
 
-        if (!items)
-                return -ENOMEM;
-        items[(*n)++] = item;
-        items[*n] = NULL;
-        *list = items;
+        r = forward_read(m, &f);
+        if (r < 0)
+                return r;
+        *ret = f;
         return 0;
 }
 
+static void release_forward(void *forward) {
+        uservm_forward_unref(forward);
+}
+
 int forward_read_list(sd_bus_message *m, uservm_forward ***ret, size_t *ret_n) {
-        _cleanup_(uservm_forwards_freep) uservm_forward **list = new0(uservm_forward *, 1);
-        size_t n = 0;
-        int r;
-
-        if (!list)
-                return -ENOMEM;
-        r = sd_bus_message_enter_container(m, 'a', "a{sv}");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_at_end(m, false)) == 0) {
-                _cleanup_(uservm_forward_unrefp) uservm_forward *f = NULL;
-
-                r = forward_read(m, &f);
-                if (r < 0)
-                        return r;
-                r = list_append((void ***) &list, &n, f);
-                if (r < 0)
-                        return r;
-                f = NULL;
-        }
-        if (r < 0)
-                return r;
-        r = sd_bus_message_exit_container(m);
-        if (r < 0)
-                return r;
-        *ret = TAKE_PTR(list);
-        *ret_n = n;
-        return 0;
+        return dictionary_read_list(m, read_forward, release_forward, (void ***) ret, ret_n);
 }
 
 static int read_forwards(sd_bus_message *m, void *member) {
@@ -424,6 +324,12 @@ static const Key vm_keys[] = {
         { "NetworkError", read_string, offsetof(uservm_vm, network_error) },
         { "Autostart", read_bool, offsetof(uservm_vm, autostart) },
         { "Forwards", read_forwards, 0 },
+        { "LiveVCPUs", read_uint32, offsetof(uservm_vm, live_vcpus) },
+        { "LiveMemory", read_uint64, offsetof(uservm_vm, live_memory) },
+        { "Ready", read_bool, offsetof(uservm_vm, ready) },
+        { "GuestHostname", read_string, offsetof(uservm_vm, guest_hostname) },
+        { "GuestOS", read_string, offsetof(uservm_vm, guest_os) },
+        { "GuestAddresses", read_strings, offsetof(uservm_vm, guest_addresses) },
         {},
 };
 
@@ -449,7 +355,11 @@ static int copy_strings(uservm_vm *vm, const uservm_vm *from) {
         vm->name = strdup(from->name);
         vm->uuid = strdup(from->uuid);
         vm->network_error = strdup(from->network_error);
-        return vm->name && vm->uuid && vm->network_error ? 0 : -ENOMEM;
+        vm->guest_hostname = strdup(from->guest_hostname);
+        vm->guest_os = strdup(from->guest_os);
+        if (!vm->name || !vm->uuid || !vm->network_error || !vm->guest_hostname || !vm->guest_os)
+                return -ENOMEM;
+        return strings_copy(from->guest_addresses, &vm->guest_addresses);
 }
 
 static int vm_new(const char *path, const uservm_vm *before, uservm_vm **ret) {
@@ -471,6 +381,9 @@ static int vm_new(const char *path, const uservm_vm *before, uservm_vm **ret) {
                 vm->memory = before->memory;
                 vm->network = before->network;
                 vm->autostart = before->autostart;
+                vm->live_vcpus = before->live_vcpus;
+                vm->live_memory = before->live_memory;
+                vm->ready = before->ready;
                 r = copy_strings(vm, before);
                 if (r < 0)
                         return r;
@@ -489,94 +402,15 @@ int vm_read(sd_bus_message *m, const char *path, const uservm_vm *before, uservm
         r = vm_new(path, before, &vm);
         if (r < 0)
                 return r;
-        r = read_dictionary(m, vm_keys, vm);
+        r = dictionary_read(m, vm_keys, vm);
         if (r < 0)
                 return r;
-        if (!vm->name || !vm->uuid || !vm->network_error)
+        if (!vm->name || !vm->uuid || !vm->network_error || !vm->guest_hostname || !vm->guest_os)
                 return -EBADMSG;
-        *ret = TAKE_PTR(vm);
-        return 0;
-}
-
-int vm_read_interfaces(sd_bus_message *m, const char *path, uservm_vm **ret) {
-        _cleanup_(uservm_vm_unrefp) uservm_vm *vm = NULL;
-        const char *interface;
-        int r;
-
-        r = sd_bus_message_enter_container(m, 'a', "{sa{sv}}");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_enter_container(m, 'e', "sa{sv}")) > 0) {
-                r = sd_bus_message_read(m, "s", &interface);
-                if (r < 0)
-                        return r;
-                if (!vm && streq(interface, VM_INTERFACE))
-                        r = vm_read(m, path, NULL, &vm);
-                else
-                        r = sd_bus_message_skip(m, "a{sv}");
-                if (r < 0)
-                        return r;
-                r = sd_bus_message_exit_container(m);
-                if (r < 0)
-                        return r;
-        }
+        r = strings_ensure(&vm->guest_addresses);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(vm);
-        return sd_bus_message_exit_container(m);
-}
-
-int vm_list_append(uservm_vm ***list, size_t *n, uservm_vm *vm) {
-        return list_append((void ***) list, n, vm);
-}
-
-static int compare_names(const void *a, const void *b) {
-        const uservm_vm *const *x = a, *const *y = b;
-
-        return strcmp((*x)->name, (*y)->name);
-}
-
-static int read_object(sd_bus_message *m, uservm_vm ***list, size_t *n) {
-        _cleanup_(uservm_vm_unrefp) uservm_vm *vm = NULL;
-        const char *path;
-        int r;
-
-        r = sd_bus_message_read(m, "o", &path);
-        if (r < 0)
-                return r;
-        r = vm_read_interfaces(m, path, &vm);
-        if (r < 0 || !vm)
-                return r;
-        r = vm_list_append(list, n, vm);
-        if (r < 0)
-                return r;
-        vm = NULL;
-        return 0;
-}
-
-int vm_read_list(sd_bus_message *m, uservm_vm ***ret, size_t *ret_n) {
-        _cleanup_(uservm_vms_freep) uservm_vm **list = new0(uservm_vm *, 1);
-        size_t n = 0;
-        int r;
-
-        if (!list)
-                return -ENOMEM;
-        r = sd_bus_message_enter_container(m, 'a', "{oa{sa{sv}}}");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_enter_container(m, 'e', "oa{sa{sv}}")) > 0) {
-                r = read_object(m, &list, &n);
-                if (r < 0)
-                        return r;
-                r = sd_bus_message_exit_container(m);
-                if (r < 0)
-                        return r;
-        }
-        if (r < 0)
-                return r;
-        qsort(list, n, sizeof(*list), compare_names);
-        *ret = TAKE_PTR(list);
-        *ret_n = n;
         return 0;
 }
 
@@ -588,25 +422,18 @@ uint64_t vm_compare(const uservm_vm *a, const uservm_vm *b) {
                (a->network == b->network ? 0 : USERVM_CHANGED_NETWORK) |
                (streq(a->network_error, b->network_error) ? 0 : USERVM_CHANGED_NETWORK_ERROR) |
                (a->autostart == b->autostart ? 0 : USERVM_CHANGED_AUTOSTART) |
-               (forwards_equal(a, b) ? 0 : USERVM_CHANGED_FORWARDS);
+               (forwards_equal(a, b) ? 0 : USERVM_CHANGED_FORWARDS) |
+               (a->live_vcpus == b->live_vcpus ? 0 : USERVM_CHANGED_LIVE_VCPUS) |
+               (a->live_memory == b->live_memory ? 0 : USERVM_CHANGED_LIVE_MEMORY) |
+               (a->ready == b->ready ? 0 : USERVM_CHANGED_READY) |
+               (streq(a->guest_hostname, b->guest_hostname) ? 0 : USERVM_CHANGED_GUEST_HOSTNAME) |
+               (streq(a->guest_os, b->guest_os) ? 0 : USERVM_CHANGED_GUEST_OS) |
+               (strings_equal(a->guest_addresses, b->guest_addresses)
+                        ? 0
+                        : USERVM_CHANGED_GUEST_ADDRESSES);
 }
 
 /* The host */
-
-static int read_strings(sd_bus_message *m, void *member) {
-        char ***strings = member, **list;
-        int r;
-
-        r = sd_bus_message_enter_container(m, 'v', "as");
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read_strv(m, &list);
-        if (r < 0)
-                return r;
-        strv_free(*strings);
-        *strings = list;
-        return sd_bus_message_exit_container(m);
-}
 
 static const Key host_keys[] = {
         { "Version", read_string, offsetof(uservm_host, version) },
@@ -628,17 +455,15 @@ int host_read(sd_bus_message *m, uservm_host **ret) {
                 return -ENOMEM;
         new->n_ref = 1;
         host = &new->public;
-        r = read_dictionary(m, host_keys, host);
+        r = dictionary_read(m, host_keys, host);
         if (r < 0)
                 return r;
         if (!host->version || !host->libvirt_version || !host->qemu_version ||
             !host->passt_version || !host->native_reason)
                 return -EBADMSG;
-        if (!host->features) {
-                host->features = (const char *const *) new0(char *, 1);
-                if (!host->features)
-                        return -ENOMEM;
-        }
+        r = strings_ensure(&host->features);
+        if (r < 0)
+                return r;
         *ret = TAKE_PTR(host);
         return 0;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A watch keeps a copy of all VMs, and tells how it changes.
+/* A watch keeps a copy of all VMs and jobs, and tells how it changes.
  *
  *              ┌────────────── uservmd is back ───────────────┐
  *              v                                              │
  *     READING: GetManagedObjects sent ──reply──> SYNCED ──> GONE
  *              └───────────── no reply, uservmd ends ─────────^
  *
- * uservmd is asked for signals first and for its VMs after that, and a bus keeps the order: signals
- * that come before the reply are in the reply, those that come after it are not. While READING they
- * are passed over.
+ * uservmd is asked for signals first and for its objects after that, and a bus keeps the order:
+ * signals that come before the reply are in the reply, those that come after it are not. While
+ * READING they are passed over.
  *
  * Only the first reading may start uservmd. When somebody ends it, a watch must not bring it back.
  *
@@ -35,9 +35,8 @@ struct uservm_watch {
         uservm_watch *next, **link;
         WatchState state;
         sd_bus_slot *service_match, *owner_match, *disconnected_match, *read;
-        char *sender;    /* the unique name of the uservmd that the VMs are from */
-        uservm_vm **vms; /* by name when they were read, and as they came after that */
-        size_t n_vms;
+        char *sender;    /* the unique name of the uservmd that the objects are from */
+        Objects objects; /* in order when they were read, and as they came after that */
         uservm_watch_callback callback;
         void *userdata;
 };
@@ -45,7 +44,7 @@ struct uservm_watch {
 static void watch_unref(uservm_watch *w) {
         if (--w->n_ref > 0)
                 return;
-        uservm_vms_free(w->vms);
+        objects_done(&w->objects);
         free(w->sender);
         free(w);
 }
@@ -75,12 +74,29 @@ static uservm_watch *watch_hold(uservm_watch *w) {
         return w;
 }
 
-static void tell(uservm_watch *w, uservm_event event, const uservm_vm *vm, const uservm_vm *before,
-                 uint64_t changed) {
-        uservm_change change = { event, vm, before, changed };
-
+static void tell(uservm_watch *w, const uservm_change *change) {
         if (w->u)
-                w->callback(w, &change, w->userdata);
+                w->callback(w, change, w->userdata);
+}
+
+static void tell_event(uservm_watch *w, uservm_event event) {
+        tell(w, &(uservm_change){ .event = event });
+}
+
+static void tell_vm(uservm_watch *w, uservm_event event, const uservm_vm *vm) {
+        tell(w, &(uservm_change){ .event = event, .vm = vm });
+}
+
+/* Tells nothing if nothing has changed. */
+static void tell_vm_changed(uservm_watch *w, const uservm_vm *vm, const uservm_vm *before) {
+        uint64_t changed = vm_compare(before, vm);
+
+        if (changed)
+                tell(w, &(uservm_change){ USERVM_EVENT_VM_CHANGED, vm, before, changed, NULL });
+}
+
+static void tell_job(uservm_watch *w, uservm_event event, const uservm_job *job) {
+        tell(w, &(uservm_change){ .event = event, .job = job });
 }
 
 static void gone(uservm_watch *w) {
@@ -88,7 +104,7 @@ static void gone(uservm_watch *w) {
         if (w->state == GONE)
                 return;
         w->state = GONE;
-        tell(w, USERVM_EVENT_SERVICE_GONE, NULL, NULL, 0);
+        tell_event(w, USERVM_EVENT_SERVICE_GONE);
 }
 
 /* The copy */
@@ -100,77 +116,132 @@ static uservm_vm **find_vm(uservm_vm **vms, const char *path) {
         return NULL;
 }
 
-/* Both take the reference over. */
+static uservm_job **find_job(uservm_job **jobs, const char *path) {
+        for (uservm_job **job = jobs; job && *job; job++)
+                if (streq((*job)->id, path))
+                        return job;
+        return NULL;
+}
+
+/* These take the reference over. */
 
 static void add_vm(uservm_watch *w, uservm_vm *vm) {
         _cleanup_(uservm_vm_unrefp) uservm_vm *told = uservm_vm_ref(vm);
 
-        if (vm_list_append(&w->vms, &w->n_vms, vm) < 0)
-                uservm_vm_unref(vm);
-        tell(w, USERVM_EVENT_VM_ADDED, told, NULL, 0);
+        (void) objects_add_vm(&w->objects, vm);
+        tell_vm(w, USERVM_EVENT_VM_ADDED, told);
 }
 
 static void change_vm(uservm_watch *w, uservm_vm **place, uservm_vm *vm) {
         _cleanup_(uservm_vm_unrefp) uservm_vm *before = *place, *told = uservm_vm_ref(vm);
-        uint64_t changed = vm_compare(before, vm);
 
         *place = vm;
-        if (changed)
-                tell(w, USERVM_EVENT_VM_CHANGED, told, before, changed);
+        tell_vm_changed(w, told, before);
+}
+
+static void add_job(uservm_watch *w, uservm_job *job) {
+        _cleanup_(uservm_job_unrefp) uservm_job *told = uservm_job_ref(job);
+
+        (void) objects_add_job(&w->objects, job);
+        tell_job(w, USERVM_EVENT_JOB_ADDED, told);
+}
+
+static void change_job(uservm_watch *w, uservm_job **place, uservm_job *job) {
+        _cleanup_(uservm_job_unrefp) uservm_job *before = *place, *told = uservm_job_ref(job);
+
+        *place = job;
+        if (!job_equal(before, told))
+                tell_job(w, USERVM_EVENT_JOB_CHANGED, told);
+}
+
+/* Takes one out of a list that ends with NULL. */
+static void *take_out(void *list, size_t *n, void *place) {
+        void **items = list, **item = place, *taken = *item;
+
+        memmove(item, item + 1, (size_t) (items + *n - item) * sizeof(*item));
+        (*n)--;
+        return taken;
 }
 
 static void remove_vm(uservm_watch *w, uservm_vm **place) {
-        _cleanup_(uservm_vm_unrefp) uservm_vm *vm = *place;
-        size_t i = place - w->vms;
+        _cleanup_(uservm_vm_unrefp) uservm_vm *vm =
+                take_out(w->objects.vms, &w->objects.n_vms, place);
 
-        memmove(place, place + 1, (w->n_vms - i) * sizeof(*place));
-        w->n_vms--;
-        tell(w, USERVM_EVENT_VM_REMOVED, vm, NULL, 0);
+        tell_vm(w, USERVM_EVENT_VM_REMOVED, vm);
+}
+
+static void remove_job(uservm_watch *w, uservm_job **place) {
+        _cleanup_(uservm_job_unrefp) uservm_job *job =
+                take_out(w->objects.jobs, &w->objects.n_jobs, place);
+
+        tell_job(w, USERVM_EVENT_JOB_REMOVED, job);
+}
+
+static void tell_different_vms(uservm_watch *w, uservm_vm **before, uservm_vm **now) {
+        for (uservm_vm **vm = before; vm && *vm; vm++)
+                if (!find_vm(now, vm_path(*vm)))
+                        tell_vm(w, USERVM_EVENT_VM_REMOVED, *vm);
+        for (uservm_vm **vm = now; *vm; vm++) {
+                uservm_vm **old = find_vm(before, vm_path(*vm));
+
+                if (old)
+                        tell_vm_changed(w, *vm, *old);
+                else
+                        tell_vm(w, USERVM_EVENT_VM_ADDED, *vm);
+        }
+}
+
+static const uservm_job *find_same_job(uservm_job **jobs, const uservm_job *job) {
+        uservm_job **found = find_job(jobs, job->id);
+
+        return found && job_is_same(*found, job) ? *found : NULL;
+}
+
+static void tell_different_jobs(uservm_watch *w, uservm_job **before, uservm_job **now) {
+        for (uservm_job **job = before; job && *job; job++)
+                if (!find_same_job(now, *job))
+                        tell_job(w, USERVM_EVENT_JOB_REMOVED, *job);
+        for (uservm_job **job = now; *job; job++) {
+                const uservm_job *old = find_same_job(before, *job);
+
+                if (!old)
+                        tell_job(w, USERVM_EVENT_JOB_ADDED, *job);
+                else if (!job_equal(old, *job))
+                        tell_job(w, USERVM_EVENT_JOB_CHANGED, *job);
+        }
 }
 
 /* Takes over what has been read, and tells the differences. */
-static void replace_vms(uservm_watch *w, uservm_vm **list, size_t n) {
-        _cleanup_(uservm_vms_freep) uservm_vm **before = w->vms;
+static void replace_objects(uservm_watch *w, const Objects *objects) {
+        _cleanup_(objects_done) Objects before = w->objects;
 
-        w->vms = list;
-        w->n_vms = n;
-        for (uservm_vm **vm = before; vm && *vm; vm++)
-                if (!find_vm(list, vm_path(*vm)))
-                        tell(w, USERVM_EVENT_VM_REMOVED, *vm, NULL, 0);
-        for (uservm_vm **vm = list; *vm; vm++) {
-                uservm_vm **old = find_vm(before, vm_path(*vm));
-                uint64_t changed = old ? vm_compare(*old, *vm) : 0;
-
-                if (!old)
-                        tell(w, USERVM_EVENT_VM_ADDED, *vm, NULL, 0);
-                else if (changed)
-                        tell(w, USERVM_EVENT_VM_CHANGED, *vm, *old, changed);
-        }
-        tell(w, USERVM_EVENT_SYNCED, NULL, NULL, 0);
+        w->objects = *objects;
+        tell_different_vms(w, before.vms, w->objects.vms);
+        tell_different_jobs(w, before.jobs, w->objects.jobs);
+        tell_event(w, USERVM_EVENT_SYNCED);
 }
 
-static int take_vms(uservm_watch *w, sd_bus_message *reply) {
-        uservm_vm **list;
+static int take_objects(uservm_watch *w, sd_bus_message *reply) {
+        Objects objects;
         char *sender;
-        size_t n;
         int r;
 
-        r = vm_read_list(reply, &list, &n);
+        r = objects_read(reply, &objects);
         if (r < 0)
                 return r;
         sender = strdup(sd_bus_message_get_sender(reply));
         if (!sender) {
-                uservm_vms_free(list);
+                objects_done(&objects);
                 return -ENOMEM;
         }
         free(w->sender);
         w->sender = sender;
         w->state = SYNCED;
-        replace_vms(w, list, n);
+        replace_objects(w, &objects);
         return 0;
 }
 
-static int on_vms(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
+static int on_objects(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         _cleanup_(watch_unrefp) uservm_watch *w = watch_hold(userdata);
         const sd_bus_error *error = sd_bus_message_get_error(reply);
         int r;
@@ -181,7 +252,7 @@ static int on_vms(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
                 gone(w);
                 return 0;
         }
-        r = take_vms(w, reply);
+        r = take_objects(w, reply);
         if (r < 0) {
                 (void) handle_fail_read(w->u, r);
                 gone(w);
@@ -190,7 +261,7 @@ static int on_vms(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error
 }
 
 /* The reply may be long in coming while uservmd starts; if it never comes, the bus says so. */
-static int read_vms(uservm_watch *w, bool auto_start) {
+static int read_objects(uservm_watch *w, bool auto_start) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         int r;
 
@@ -202,7 +273,7 @@ static int read_vms(uservm_watch *w, bool auto_start) {
         r = sd_bus_message_set_auto_start(m, auto_start);
         if (r < 0)
                 return r;
-        r = sd_bus_call_async(w->u->bus, &w->read, m, on_vms, w, TIMEOUT_NEVER);
+        r = sd_bus_call_async(w->u->bus, &w->read, m, on_objects, w, TIMEOUT_NEVER);
         if (r < 0)
                 return r;
         w->state = READING;
@@ -212,7 +283,7 @@ static int read_vms(uservm_watch *w, bool auto_start) {
 static void read_again(uservm_watch *w) {
         int r;
 
-        r = read_vms(w, false);
+        r = read_objects(w, false);
         if (r < 0) {
                 (void) handle_fail_errno(w->u, r);
                 gone(w);
@@ -221,28 +292,47 @@ static void read_again(uservm_watch *w) {
 
 /* Signals */
 
+static void on_vm_added(uservm_watch *w, uservm_vm *vm) {
+        uservm_vm **place = find_vm(w->objects.vms, vm_path(vm));
+
+        if (place)
+                change_vm(w, place, vm);
+        else
+                add_vm(w, vm);
+}
+
+static void on_job_added(uservm_watch *w, uservm_job *job) {
+        uservm_job **place = find_job(w->objects.jobs, job->id);
+
+        if (place)
+                change_job(w, place, job);
+        else
+                add_job(w, job);
+}
+
 static int on_added(uservm_watch *w, sd_bus_message *m) {
-        uservm_vm **place, *vm;
         const char *path;
+        uservm_vm *vm;
+        uservm_job *job;
         int r;
 
         r = sd_bus_message_read(m, "o", &path);
         if (r < 0)
                 return r;
-        r = vm_read_interfaces(m, path, &vm);
-        if (r < 0 || !vm)
+        r = interfaces_read(m, path, &vm, &job);
+        if (r < 0)
                 return r;
-        place = find_vm(w->vms, path);
-        if (place)
-                change_vm(w, place, vm);
-        else
-                add_vm(w, vm);
+        if (vm)
+                on_vm_added(w, vm);
+        if (job)
+                on_job_added(w, job);
         return 0;
 }
 
 static int on_removed(uservm_watch *w, sd_bus_message *m) {
         _cleanup_(strv_freep) char **interfaces = NULL;
-        uservm_vm **place;
+        uservm_vm **vm;
+        uservm_job **job;
         const char *path;
         int r;
 
@@ -252,31 +342,54 @@ static int on_removed(uservm_watch *w, sd_bus_message *m) {
         r = sd_bus_message_read_strv(m, &interfaces);
         if (r < 0)
                 return r;
-        place = find_vm(w->vms, path);
-        if (place && strv_contains(interfaces, VM_INTERFACE))
-                remove_vm(w, place);
+        vm = find_vm(w->objects.vms, path);
+        if (vm && strv_contains(interfaces, VM_INTERFACE))
+                remove_vm(w, vm);
+        job = find_job(w->objects.jobs, path);
+        if (job && strv_contains(interfaces, JOB_INTERFACE))
+                remove_job(w, job);
         return 0;
 }
 
-static int on_changed(uservm_watch *w, sd_bus_message *m) {
-        const char *interface, *path = sd_bus_message_get_path(m);
-        uservm_vm **place, *vm;
+static int on_vm_changed(uservm_watch *w, sd_bus_message *m, const char *path) {
+        uservm_vm **place = find_vm(w->objects.vms, path), *vm;
         int r;
 
-        r = sd_bus_message_read(m, "s", &interface);
-        if (r < 0)
-                return r;
-        if (streq(interface, MANAGER_INTERFACE)) {
-                tell(w, USERVM_EVENT_HOST_CHANGED, NULL, NULL, 0);
-                return 0;
-        }
-        place = find_vm(w->vms, path);
-        if (!place || !streq(interface, VM_INTERFACE))
+        if (!place)
                 return 0;
         r = vm_read(m, path, *place, &vm);
         if (r < 0)
                 return r;
         change_vm(w, place, vm);
+        return 0;
+}
+
+static int on_job_changed(uservm_watch *w, sd_bus_message *m, const char *path) {
+        uservm_job **place = find_job(w->objects.jobs, path), *job;
+        int r;
+
+        if (!place)
+                return 0;
+        r = job_read(m, path, *place, &job);
+        if (r < 0)
+                return r;
+        change_job(w, place, job);
+        return 0;
+}
+
+static int on_changed(uservm_watch *w, sd_bus_message *m) {
+        const char *interface, *path = sd_bus_message_get_path(m);
+        int r;
+
+        r = sd_bus_message_read(m, "s", &interface);
+        if (r < 0)
+                return r;
+        if (streq(interface, VM_INTERFACE))
+                return on_vm_changed(w, m, path);
+        if (streq(interface, JOB_INTERFACE))
+                return on_job_changed(w, m, path);
+        if (streq(interface, MANAGER_INTERFACE))
+                tell_event(w, USERVM_EVENT_HOST_CHANGED);
         return 0;
 }
 
@@ -368,7 +481,7 @@ _public_ int uservm_watch_start(uservm *u, uservm_watch_callback callback, void 
         u->watches = w;
         r = add_matches(w);
         if (r >= 0)
-                r = read_vms(w, true);
+                r = read_objects(w, true);
         if (r < 0) {
                 watch_abandon(w);
                 return handle_fail_errno(u, r);

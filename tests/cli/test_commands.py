@@ -77,6 +77,8 @@ class Commands(command.Case):
         self.assertEqual(vm, {
             "name": "web", "uuid": uuid(1), "state": "shutoff", "vcpus": 3, "memory": GIB,
             "network": "native", "network-error": "", "autostart": False,
+            "live-vcpus": 0, "live-memory": 0, "ready": False,
+            "guest-hostname": "", "guest-os": "", "guest-addresses": [],
         })
 
     def test_version(self):

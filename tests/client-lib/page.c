@@ -53,5 +53,5 @@ int main(int argc, char *argv[]) {
                 r = use(u);
         if (r < 0 && uservm_error_message(u))
                 fprintf(stderr, "%s\n", uservm_error_message(u));
-        return uservm_delete(u, "page", USERVM_DELETE_FORCE) < 0 || r < 0;
+        return uservm_delete(u, "page", USERVM_DELETE_FORCE, NULL) < 0 || r < 0;
 }

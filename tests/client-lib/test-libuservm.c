@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* libuservm against the real uservmd, on buses of its own. What uservmd does is tested elsewhere;
- * here it is what arrives in C, when things go wrong in particular. */
+ * here it is what arrives in C, when things go wrong in particular. Images, guest set-up and jobs
+ * are in test-images.c. */
 
 #include "uservm.h"
 
@@ -15,24 +16,9 @@
 #include <systemd/sd-event.h>
 
 #include "private-bus.h"
+#include "pump.h"
 #include "unit/test.h"
 #include "util.h"
-
-#define _cleanup_bus_ _cleanup_(private_bus_stop)
-
-/* Runs what is to be done until the condition is true, for 20 seconds at most. */
-#define PUMP(u, condition)                                                                         \
-        ({                                                                                         \
-                for (int _i = 0; _i < 400 && !(condition); _i++) {                                 \
-                        int _r;                                                                    \
-                        while ((_r = uservm_process(u)) > 0 && !(condition))                       \
-                                ;                                                                  \
-                        if (_r < 0 || (condition))                                                 \
-                                break;                                                             \
-                        (void) uservm_wait(u, 50 * 1000);                                          \
-                }                                                                                  \
-                (condition);                                                                       \
-        })
 
 static uservm_state state_of(uservm *u, const char *name) {
         _cleanup_(uservm_vm_unrefp) uservm_vm *vm = NULL;
@@ -106,19 +92,10 @@ TEST(takes_a_VM_through_its_states) {
                           uservm_state_to_string(steps[i].after));
         }
         CHECK_INT(uservm_start(u, "web", 0), 0);
-        CHECK_INT(uservm_delete(u, "web", USERVM_DELETE_KEEP_STORAGE), -EBUSY);
-        CHECK_INT(uservm_delete(u, "web", USERVM_DELETE_FORCE), 0);
+        CHECK_INT(uservm_delete(u, "web", USERVM_DELETE_KEEP_STORAGE, NULL), -EBUSY);
+        CHECK_INT(uservm_delete(u, "web", USERVM_DELETE_FORCE, NULL), 0);
         CHECK_INT(state_of(u, "web"), USERVM_STATE_UNKNOWN);
 }
-
-#define CHECK_FAILS(expression, error, error_name)                                                 \
-        do {                                                                                       \
-                CHECK_INT(expression, -(error));                                                   \
-                CHECK_STR(uservm_error_name(u), error_name);                                       \
-                CHECK(!isempty(uservm_error_message(u)));                                          \
-        } while (0)
-
-#define INVALID_ARGS "org.freedesktop.DBus.Error.InvalidArgs"
 
 TEST(says_what_went_wrong) {
         _cleanup_bus_ PrivateBus bus = {};
@@ -150,7 +127,7 @@ TEST(says_what_went_wrong) {
         CHECK_FAILS(uservm_start(u, NULL, 0), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_start(u, "web\xff", 0), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_start(u, "web", 1), EINVAL, INVALID_ARGS);
-        CHECK_FAILS(uservm_delete(u, "web", 1 << 2), EINVAL, INVALID_ARGS);
+        CHECK_FAILS(uservm_delete(u, "web", 1 << 2, NULL), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_add_forward(u, "web", NULL, 0, NULL), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_add_forward(u, "web", "80\xff", 0, NULL), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_list_forwards(u, "", NULL, NULL), EINVAL, INVALID_ARGS);
@@ -191,7 +168,7 @@ TEST(creates_VMs) {
         CHECK_INT(vm->memory, 64 << 20);
         CHECK_INT(vm->vcpus, 1);
         CHECK_FAILS(uservm_create(u, s, NULL), EEXIST, "org.uservm1.Error.VMExists");
-        CHECK_INT(uservm_delete(u, vm->uuid, 0), 0);
+        CHECK_INT(uservm_delete(u, vm->uuid, 0, NULL), 0);
         CHECK_INT(uservm_create(u, s, NULL), 0);
 }
 
@@ -442,6 +419,10 @@ static void on_change(uservm_watch *w, const uservm_change *change, void *userda
         case USERVM_EVENT_HOST_CHANGED:
                 s->host++;
                 break;
+        case USERVM_EVENT_JOB_ADDED:
+        case USERVM_EVENT_JOB_CHANGED:
+        case USERVM_EVENT_JOB_REMOVED:
+                break;
         }
         if (change->vm) {
                 s->after = change->vm->state;
@@ -493,7 +474,7 @@ TEST(watches_VMs_come_change_and_go) {
         CHECK_INT(uservm_create(other, settings, NULL), 0);
         CHECK(PUMP(u, s.added == 3));
         CHECK_STR(s.name, "new");
-        CHECK_INT(uservm_delete(other, "db", 0), 0);
+        CHECK_INT(uservm_delete(other, "db", 0, NULL), 0);
         CHECK(PUMP(u, s.removed));
         CHECK_STR(s.name, "db");
 
@@ -538,7 +519,7 @@ TEST(survives_a_restart_of_the_service) {
         s.u = u;
         CHECK_INT(uservm_watch_start(u, on_change, &s, NULL), 0);
         CHECK_INT(uservm_start(u, "web", 0), 0);
-        CHECK_INT(uservm_delete(u, "db", 0), 0);
+        CHECK_INT(uservm_delete(u, "db", 0, NULL), 0);
         CHECK(PUMP(u, s.synced && s.after != USERVM_STATE_STARTING));
 
         /* it ends with a call in flight */
@@ -671,11 +652,21 @@ TEST(does_not_believe_others) {
         CHECK_INT(s.changed, 2); /* starting, running */
 }
 
+/* What it replies to everything, but for the path of a VM when it is asked for one. */
 typedef int (*Reply)(sd_bus_message *m);
+
+typedef struct Impostor {
+        Reply reply;
+        bool knows_vms;
+} Impostor;
+
+static int append_path(sd_bus_message *m) {
+        return sd_bus_message_append(m, "o", "/org/uservm1/vm/x");
+}
 
 static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        Reply append = *(Reply *) userdata;
+        const Impostor *impostor = userdata;
         uint8_t type;
         int r;
 
@@ -683,19 +674,21 @@ static int on_call(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return 0;
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = append(reply);
+                r = impostor->knows_vms && sd_bus_message_is_method_call(m, NULL, "GetVM") > 0
+                            ? append_path(reply)
+                            : impostor->reply(reply);
         if (r >= 0)
                 r = sd_bus_send(NULL, reply, NULL);
         return r < 0 ? r : 1;
 }
 
-static int become_service(const PrivateBus *bus, Reply *reply, sd_bus **ret) {
+static int become_service(const PrivateBus *bus, Impostor *impostor, sd_bus **ret) {
         int r;
 
         r = open_raw(bus, ret);
         if (r >= 0)
                 r = sd_bus_request_name(*ret, "org.uservm1", 0);
-        return r < 0 ? r : sd_bus_add_filter(*ret, NULL, on_call, reply);
+        return r < 0 ? r : sd_bus_add_filter(*ret, NULL, on_call, impostor);
 }
 
 /* As PUMP(), for the service too. */
@@ -717,10 +710,6 @@ static int append_nothing(sd_bus_message *m) {
 
 static int append_string(sd_bus_message *m) {
         return sd_bus_message_append(m, "s", "/no/path");
-}
-
-static int append_path(sd_bus_message *m) {
-        return sd_bus_message_append(m, "o", "/org/uservm1/vm/x");
 }
 
 static int append_nameless_vm(sd_bus_message *m) {
@@ -747,40 +736,68 @@ static int append_wrong_features(sd_bus_message *m) {
         return sd_bus_message_append(m, "a{sv}", 1, "Features", "s", "kvm");
 }
 
+static int append_nameless_job(sd_bus_message *m) {
+        return sd_bus_message_append(m, "a{oa{sa{sv}}}", 1, "/x", 1, "org.uservm1.Job", 2,
+                                     "Operation", "s", "copy", "Progress", "d", 0.5);
+}
+
+static int append_wrong_progress(sd_bus_message *m) {
+        return sd_bus_message_append(m, "a{oa{sa{sv}}}", 1, "/x", 1, "org.uservm1.Job", 1,
+                                     "Progress", "s", "half");
+}
+
+static int append_wrong_disks(sd_bus_message *m) {
+        return sd_bus_message_append(m, "aa{sv}", 2, 2, "target", "s", "vda", "device", "s", "disk",
+                                     1, "target", "s", "vdb");
+}
+
+static int append_wrong_deletion(sd_bus_message *m) {
+        return sd_bus_message_append(m, "a{sv}", 2, "removed", "as", 1, "/x", "left", "s", "/y");
+}
+
 TEST(refuses_replies_that_are_not_uservmds) {
         static const Reply replies[] = {
-                append_nothing,       append_string,         append_path,
-                append_nameless_vm,   append_numbered_vm,    append_wrong_forwards,
-                append_wrong_exclude, append_wrong_features,
+                append_nothing,        append_string,         append_path,
+                append_nameless_vm,    append_numbered_vm,    append_wrong_forwards,
+                append_wrong_exclude,  append_wrong_features, append_nameless_job,
+                append_wrong_progress, append_wrong_disks,    append_wrong_deletion,
         };
         _cleanup_bus_ PrivateBus bus = {};
         _cleanup_(uservm_closep) uservm *u = NULL;
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *b = NULL;
-        Reply reply;
+        Impostor impostor;
 
         private_bus_start(&bus, false);
-        CHECK(become_service(&bus, &reply, &b) >= 0);
+        CHECK(become_service(&bus, &impostor, &b) >= 0);
         CHECK_INT(uservm_open(bus.address, &u), 0);
-        for (size_t i = 0; i < ELEMENTSOF(replies); i++) {
+        for (size_t i = 0; i < 2 * ELEMENTSOF(replies); i++) {
                 Outcome host = {}, vms = {}, vm = {}, forwards = {}, forward = {};
+                Outcome jobs = {}, disks = {}, deletion = {};
                 Seen s = { .u = u };
                 uservm_watch *w;
 
-                reply = replies[i];
+                impostor = (Impostor){ replies[i / 2], i % 2 };
                 CHECK_INT(uservm_get_host_async(u, on_done, &host, NULL), 0);
                 CHECK_INT(uservm_list_vms_async(u, on_done, &vms, NULL), 0);
                 CHECK_INT(uservm_get_vm_async(u, "web", on_done, &vm, NULL), 0);
                 CHECK_INT(uservm_list_forwards_async(u, "", on_done, &forwards, NULL), -EINVAL);
                 CHECK_INT(uservm_list_forwards_async(u, NULL, on_done, &forwards, NULL), 0);
                 CHECK_INT(uservm_add_forward_async(u, "web", "1", 0, on_done, &forward, NULL), 0);
+                CHECK_INT(uservm_list_jobs_async(u, on_done, &jobs, NULL), 0);
+                CHECK_INT(uservm_list_disks_async(u, "web", on_done, &disks, NULL), 0);
+                CHECK_INT(uservm_delete_async(u, "web", 0, on_done, &deletion, NULL), 0);
                 CHECK_INT(uservm_watch_start(u, on_change, &s, &w), 0);
                 CHECK(PUMP_BOTH(u, b,
                                 host.n && vms.n && vm.n && forwards.n && forward.n && s.gone));
+                CHECK(PUMP_BOTH(u, b, jobs.n && disks.n && deletion.n));
                 CHECK_INT(host.result, -EBADMSG);
                 CHECK_INT(vms.result, -EBADMSG);
                 CHECK_INT(vm.result, -EBADMSG);
                 CHECK_INT(forwards.result, -EBADMSG);
                 CHECK_INT(forward.result, -EBADMSG);
+                CHECK_INT(jobs.result, -EBADMSG);
+                CHECK_INT(disks.result, -EBADMSG);
+                CHECK_INT(deletion.result, -EBADMSG);
                 CHECK(s.added == 0 && s.synced == 0);
                 uservm_watch_stop(w);
         }
@@ -809,10 +826,10 @@ TEST(reads_all_of_a_forward_and_passes_over_what_is_new) {
         _cleanup_(uservm_closep) uservm *u = NULL;
         _cleanup_(sd_bus_flush_close_unrefp) sd_bus *b = NULL;
         _cleanup_(uservm_forward_unrefp) uservm_forward *f = NULL;
-        Reply reply = append_later_forward;
+        Impostor impostor = { .reply = append_later_forward };
 
         private_bus_start(&bus, false);
-        CHECK(become_service(&bus, &reply, &b) >= 0);
+        CHECK(become_service(&bus, &impostor, &b) >= 0);
         CHECK_INT(uservm_open(bus.address, &u), 0);
         CHECK_INT(uservm_list_forwards_async(u, NULL, on_later_forward, &f, NULL), 0);
         CHECK(PUMP_BOTH(u, b, f));
