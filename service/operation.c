@@ -4,7 +4,10 @@
  * thread takes that over before it replies. So a client that starts a VM and then reads State sees
  * "running", and nothing has to be guessed from what libvirt was asked to do. libvirt's own events
  * bring the same reading (an operation without a run part), in the same queue: an older reading can
- * never overwrite a newer one. */
+ * never overwrite a newer one.
+ *
+ * What only reads changes nothing that others could wait for, and takes over nothing that could be
+ * older than what is known. It does not wait in the queue, which a save can hold up for minutes. */
 
 #include "operation.h"
 
@@ -110,7 +113,7 @@ static void send_reply(Operation *o) {
 static void log_result(const Operation *o) {
         if (sd_bus_error_is_set(&o->error))
                 log_warning("%s VM '%s': %s", o->type->verb, o->name, o->error.message);
-        else if (o->message && !o->type->only_reads)
+        else if (o->message)
                 log_info("%s VM '%s': done", o->type->verb, o->name);
 }
 
@@ -194,6 +197,26 @@ static void operation_begin(VM *vm) {
         manager_vm_idle(vm->manager, vm);
 }
 
+static void reading_done(void *userdata) {
+        Operation *o = userdata;
+
+        send_reply(o);
+        operation_free(o);
+}
+
+/* Beside the queue. */
+static void reading_begin(Operation *o) {
+        int r;
+
+        o->name = strdup(o->vm->name ?: o->vm->uuid);
+        r = o->name ? worker_submit(o->vm->manager->workers, operation_run, reading_done, o)
+                    : -ENOMEM;
+        if (r >= 0)
+                return;
+        sd_bus_error_set_errno(&o->error, r);
+        reading_done(o);
+}
+
 int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_message *message) {
         Operation *o = new0(Operation, 1), **last;
 
@@ -206,6 +229,10 @@ int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_messa
                 .type = type, .vm = vm_ref(vm), .message = sd_bus_message_ref(message), .data = data
         };
 
+        if (type->only_reads) {
+                reading_begin(o);
+                return 1;
+        }
         for (last = &vm->operations; *last; last = &(*last)->next)
                 ;
         *last = o;

@@ -2,9 +2,9 @@
 #pragma once
 
 /* Something that is done to a VM, most often because a D-Bus call asks for it. Operations on one VM
- * run one after the other in the order in which they came; those on different VMs side by side.
- * Each has up to three parts, and a reply that is sent when all is done and the VM's properties
- * show it. */
+ * run one after the other in the order in which they came, but for those that only read; those on
+ * different VMs side by side. Each has up to three parts, and a reply that is sent when all is done
+ * and the VM's properties show it. */
 
 #include <libvirt/libvirt.h>
 #include <systemd/sd-bus.h>
@@ -32,7 +32,8 @@ typedef struct OperationType {
         VMState transition; /* the state to show meanwhile, or VM_STATE_NONE */
         bool creates;       /* there is no domain yet */
         bool spares_live;   /* of the live VM it changes the network at most */
-        bool only_reads;    /* it changes nothing, so there is nothing to read anew, or to log */
+        bool only_reads;    /* it changes nothing: it is done at once, there is nothing to prepare
+                               before, to read anew after, or to log */
 } OperationType;
 
 struct Operation {

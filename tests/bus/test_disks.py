@@ -17,9 +17,9 @@ from daemon import domain
 MIB = 1 << 20
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9J5ZEsUPOjdjzVzwTSJkGDjyCMPuLV1zCmSfb1dHpC me"
 
-# What it says, qemu-img does; but a conversion waits for somebody to open this pipe for writing.
+# What it says, qemu-img does; but this command waits for somebody to open a pipe for writing.
 SLOW_QEMU_IMG = """#!/bin/sh
-[ "$1" != convert ] || { echo "    (40.00/100%)"; read _ <"$HOME/gate"; }
+[ "$1" != %s ] || { echo "    (40.00/100%%)"; read _ <"$HOME/gate"; }
 PATH=${PATH#*:} exec qemu-img "$@"
 """
 
@@ -257,7 +257,7 @@ class Disks(daemon.Case):
 
 class Jobs(daemon.Case):
     domains = [domain("old", 1)]
-    programs = {"qemu-img": SLOW_QEMU_IMG}
+    programs = {"qemu-img": SLOW_QEMU_IMG % "convert"}
 
     def setUp(self):
         super().setUp()
@@ -338,6 +338,22 @@ class Jobs(daemon.Case):
         self.assertEqual(self.daemon.stop(), 0)
         self.assertFails("Cancelled", self.create.result)
         self.assertEqual(self.half_made(), [])
+
+
+class Reading(daemon.Case):
+    domains = [domain("old", 1)]
+    programs = {"qemu-img": SLOW_QEMU_IMG % "resize"}
+
+    def test_it_does_not_wait_for_what_takes_long(self):
+        gate = f"{self.daemon.home}/gate"
+        os.mkfifo(gate)
+        path = self.bus.create(name="web", disk_size="1M", start=False)
+        resize = self.bus.send(path, client.VM, "ResizeDisk", "(st)", "vda", 2 << 40)
+        self.assertEqual(len(self.bus.vm(path, "ListDisks")), 1)
+        self.assertIsNone(resize.reply)
+        with open(gate, "w", encoding="ascii"):
+            pass
+        resize.result()
 
 
 if __name__ == "__main__":
