@@ -42,6 +42,7 @@ service_libservice_a_SOURCES = \
 	service/seed-image.c service/seed-image.h \
 	service/settings.c service/settings.h \
 	service/settings-check.c \
+	service/size.c service/size.h \
 	service/storage.c service/storage.h \
 	service/utf8.c service/utf8.h \
 	service/util.h \

@@ -4,40 +4,17 @@
 
 #include "settings.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 
 #include "error.h"
+#include "size.h"
 #include "util.h"
 
 #define DEFAULT_MEMORY (2ULL << 30)
 #define DEFAULT_VCPUS 2U
-
-int size_parse(const char *s, uint64_t *ret) {
-        static const char units[] = "KMGT";
-        unsigned long long value;
-        const char *unit;
-        char *end;
-
-        if (!isdigit((unsigned char) *s))
-                return -EINVAL;
-        errno = 0;
-        value = strtoull(s, &end, 10);
-        if (errno == ERANGE)
-                return -ERANGE;
-        if (*end) {
-                unit = strchr(units, toupper((unsigned char) *end));
-                if (!unit || (!streq(end + 1, "") && !streq(end + 1, "iB")))
-                        return -EINVAL;
-                if (__builtin_mul_overflow(value, 1ULL << (10 * (unit - units + 1)), &value))
-                        return -ERANGE;
-        }
-        *ret = value;
-        return 0;
-}
 
 static int invalid(sd_bus_error *error, const char *key, const char *reason) {
         return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS, "%s: %s", key, reason);

@@ -59,7 +59,3 @@ DEFINE_CLEANUP(Settings *, settings_free);
 /* Reads options, an a{sv} of booleans, into the places given for their names; the rest keep their
  * values. Ends with NULL: options_read(m, error, "force", &force, NULL). */
 int options_read(sd_bus_message *m, sd_bus_error *error, ...) __attribute__((sentinel));
-
-/* "2G", "512M", "1073741824": bytes, with the suffixes K, M, G and T as powers of 1024, "iB"
- * allowed after them. Returns 0, -EINVAL, or -ERANGE. */
-int size_parse(const char *s, uint64_t *ret);
