@@ -366,7 +366,8 @@ static int define_and_start(Operation *o, virConnectPtr conn, const char *xml,
         if (r < 0 &&
             virDomainUndefineFlags(domain,
                                    streq(s->firmware, "uefi") ? VIR_DOMAIN_UNDEFINE_NVRAM : 0) < 0)
-                log_error("VM '%s' could not be taken back after its creation failed", s->name);
+                log_write(LOG_ERR, OPERATION_SUBJECT(o),
+                          "VM '%s' could not be taken back after its creation failed", s->name);
         if (r < 0)
                 storage_undo(&c->storage);
         return r;
@@ -410,6 +411,7 @@ static int create_reply(Operation *o, sd_bus_message *reply) {
 }
 
 static const OperationType create_type = {
+        .name = "CreateVM",
         .verb = "create",
         .prepare = create_prepare,
         .run = create_run,

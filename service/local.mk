@@ -25,7 +25,7 @@ service_libservice_a_SOURCES = \
 	service/job.c service/job.h \
 	service/job-bus.c service/job-bus.h \
 	service/libvirt-event.c service/libvirt-event.h \
-	service/log.h \
+	service/log.c service/log.h \
 	service/manager.c service/manager.h \
 	service/manager-bus.c service/manager-bus.h \
 	service/memory.c service/memory.h \
@@ -50,6 +50,7 @@ service_libservice_a_SOURCES = \
 	service/vm-bus.c service/vm-bus.h \
 	service/vm-config.c service/vm-config.h \
 	service/vm-forward.c service/vm-forward.h \
+	service/vm-log.c service/vm-log.h \
 	service/vm-lifecycle.c service/vm-lifecycle.h \
 	service/vm-network.c service/vm-network.h \
 	service/vm-snapshot.c service/vm-snapshot.h \

@@ -70,7 +70,7 @@ static void set_error(NetworkWatch *w, const char *error) {
 
 static int revive_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
         _cleanup_free_ char *stored_xml = NULL;
-        int active;
+        int active, r;
 
         active = virDomainIsActive(domain);
         if (active < 0)
@@ -80,21 +80,40 @@ static int revive_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         stored_xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE);
         if (!stored_xml)
                 return error_from_libvirt(error, "read the definition of VM '%s'", o->name);
-        return vm_network_revive(o->vm->network, stored_xml, error);
+        r = vm_network_revive(o->vm->network, stored_xml, error);
+        if (r > 0)
+                log_write(LOG_INFO,
+                          &(LogSubject){
+                                  .vm = o->name,
+                                  .uuid = o->vm->uuid,
+                                  .id = LOG_ID_PASST_REVIVED,
+                          },
+                          "VM '%s': passt has been started anew", o->name);
+        return r;
+}
+
+static void log_ended(const VM *vm, const char *text) {
+        log_write(LOG_WARNING,
+                  &(LogSubject){ .vm = vm->name, .uuid = vm->uuid, .id = LOG_ID_PASST_ENDED },
+                  "VM '%s': %s", vm->name, text);
 }
 
 /* By now it is known if it was the VM that ended. */
 static int revive_prepare(Operation *o, sd_bus_error *error) {
+        static const char ended[] = "passt has ended unexpectedly; it is being started anew";
         NetworkWatch *w = o->vm->watch;
 
         if (w)
                 w->reviving = false;
-        if (w && vm_is_active(o->vm) && isempty(network_watch_error(w)))
-                set_error(w, "passt has ended unexpectedly; it is being started anew");
+        if (w && vm_is_active(o->vm) && isempty(network_watch_error(w))) {
+                log_ended(o->vm, ended);
+                set_error(w, ended);
+        }
         return 0;
 }
 
 static const OperationType revive_type = {
+        .name = "RevivePasst",
         .verb = "start passt anew for",
         .prepare = revive_prepare,
         .run = revive_run,
@@ -125,7 +144,7 @@ static void report_wait(NetworkWatch *w) {
         if (asprintf(&error, "passt goes on ending; it is started anew in %.1f s",
                      (double) w->wait_usec / 1000000) < 0)
                 error = NULL;
-        log_warning("VM '%s': %s", w->vm->name, error ?: "passt goes on ending");
+        log_ended(w->vm, error ?: "passt goes on ending");
         set_error(w, error);
         (void) vm_refresh(w->vm, false); /* its forwards are failed until then */
 }
@@ -143,7 +162,8 @@ static void revive_later(NetworkWatch *w) {
         r = sd_event_add_time_relative(w->vm->manager->event, &w->revival, CLOCK_MONOTONIC,
                                        w->wait_usec, 1000, on_revival, w);
         if (r < 0)
-                log_error("VM '%s': could not set a timer: %s", w->vm->name, strerror(-r));
+                log_write(LOG_ERR, &(LogSubject){ .vm = w->vm->name, .uuid = w->vm->uuid },
+                          "VM '%s': could not set a timer: %s", w->vm->name, strerror(-r));
         else if (w->wait_usec > FIRST_WAIT_USEC)
                 report_wait(w);
 }
@@ -257,5 +277,6 @@ void network_watch_update(VM *vm) {
         }
         r = watch_all(vm->watch, vm->network);
         if (r < 0)
-                log_error("VM '%s': cannot watch over passt: %s", vm->name, strerror(-r));
+                log_write(LOG_ERR, &(LogSubject){ .vm = vm->name, .uuid = vm->uuid },
+                          "VM '%s': cannot watch over passt: %s", vm->name, strerror(-r));
 }

@@ -80,7 +80,8 @@ int nic_plug_again(Connection *connection, virDomainPtr domain, const char *mac,
                 r = error_from_libvirt(error, "put the NIC of VM '%s' back with its new forwards",
                                        name);
                 if (virDomainAttachDeviceFlags(domain, old_nic, VIR_DOMAIN_AFFECT_LIVE) < 0)
-                        log_error("VM '%s' is without its NIC until the next start", name);
+                        log_write(LOG_ERR, &(LogSubject){ .vm = name },
+                                  "VM '%s' is without its NIC until the next start", name);
                 return r;
         }
         return 0;

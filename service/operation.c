@@ -25,7 +25,9 @@
 static void operation_begin(VM *vm);
 
 /* Reads the VM and does nothing else. */
-static const OperationType refresh_type = { .verb = "read", .transition = VM_STATE_NONE };
+static const OperationType refresh_type = { .name = "Read",
+                                            .verb = "read",
+                                            .transition = VM_STATE_NONE };
 
 static Operation *operation_free(Operation *o) {
         if (!o)
@@ -70,7 +72,8 @@ static void read_result(Operation *o, virConnectPtr conn) {
         if (r == -ENOENT)
                 o->vanished = true;
         else if (r < 0)
-                log_warning("VM %s: %s", o->name ?: o->vm->uuid, error.message ?: strerror(-r));
+                log_write(LOG_WARNING, OPERATION_SUBJECT(o), "VM '%s': %s", o->name ?: o->vm->uuid,
+                          error.message ?: strerror(-r));
 }
 
 static void operation_run(void *userdata) {
@@ -95,7 +98,6 @@ static void send_reply(Operation *o) {
         if (!o->message)
                 return;
         if (sd_bus_error_is_set(&o->error)) {
-                error_make_utf8(&o->error);
                 (void) sd_bus_reply_method_error(o->message, &o->error);
                 return;
         }
@@ -110,26 +112,59 @@ static void send_reply(Operation *o) {
 }
 
 /* Of what nobody asked for, only failures: what it did, if anything, it logs itself. */
-static void log_result(const Operation *o) {
+static void log_result(const Operation *o, bool logged) {
         if (sd_bus_error_is_set(&o->error))
-                log_warning("%s VM '%s': %s", o->type->verb, o->name, o->error.message);
-        else if (o->message)
-                log_info("%s VM '%s': done", o->type->verb, o->name);
+                log_write(LOG_WARNING, OPERATION_SUBJECT(o), "%s VM '%s': %s", o->type->verb,
+                          o->name, o->error.message);
+        else if (o->message && !logged)
+                log_write(LOG_INFO, OPERATION_SUBJECT(o), "%s VM '%s': done", o->type->verb,
+                          o->name);
+}
+
+/* What was of no use in the state that the VM is in, or not wanted any more, is no failure. */
+static bool is_failure(const sd_bus_error *error) {
+        return sd_bus_error_is_set(error) &&
+               !sd_bus_error_has_names(error, USERVM_ERROR_ALREADY_RUNNING,
+                                       USERVM_ERROR_NOT_RUNNING, USERVM_ERROR_BUSY,
+                                       USERVM_ERROR_FORWARD_EXISTS, USERVM_ERROR_NO_SUCH_FORWARD,
+                                       USERVM_ERROR_CANCELLED);
+}
+
+static void note_result(const Operation *o) {
+        if (!o->vm->snapshot || o->type == &refresh_type)
+                return;
+        if (is_failure(&o->error))
+                vm_set_last_error(o->vm, o->type->name, o->error.message);
+        else if (!sd_bus_error_is_set(&o->error))
+                vm_set_last_error(o->vm, o->type->name, NULL);
+}
+
+static bool take_result(Operation *o) {
+        const OperationType *type = o->type;
+        bool starts_or_stops = type->creates || type->transition != VM_STATE_NONE;
+
+        if (o->snapshot) {
+                o->vm->n_changes_read = o->n_changes;
+                return vm_update(o->vm, TAKE_PTR(o->snapshot), starts_or_stops ? type->name : NULL);
+        }
+        if (o->vanished)
+                vm_vanish(o->vm);
+        else
+                vm_set_transition(o->vm, VM_STATE_NONE);
+        return false;
 }
 
 static void operation_finish(Operation *o) {
         VM *vm = o->vm;
+        bool logged;
 
         forward_list_done(&vm->reserved);
         o->job = job_free(o->job);
-        log_result(o);
-        if (o->snapshot) {
-                vm->n_changes_read = o->n_changes;
-                vm_update(vm, TAKE_PTR(o->snapshot));
-        } else if (o->vanished)
-                vm_vanish(vm);
-        else
-                vm_set_transition(vm, VM_STATE_NONE);
+        if (sd_bus_error_is_set(&o->error))
+                error_make_utf8(&o->error);
+        logged = take_result(o);
+        log_result(o, logged);
+        note_result(o);
         network_watch_update(vm);
         guest_watch_update(vm);
         send_reply(o);

@@ -10,9 +10,13 @@
 #include <systemd/sd-bus.h>
 
 #include "job.h"
+#include "log.h"
 #include "vm.h"
 
 typedef struct OperationType {
+        /* What it is called in the journal and in LastError: as the method of org.uservm1.VM. */
+        const char *name;
+
         /* For messages: "start", as in "Could not start VM 'web': ..." */
         const char *verb;
 
@@ -53,6 +57,11 @@ struct Operation {
 
         Operation *next;
 };
+
+/* For log_write(): what the operation is about. */
+#define OPERATION_SUBJECT(o)                                                                       \
+        (&(const LogSubject){                                                                      \
+                .vm = (o)->name, .uuid = (o)->vm->uuid, .operation = (o)->type->name })
 
 /* Queues an operation; takes over data (also on failure). message may be NULL. Returns 1, as a
  * D-Bus method handler that will reply later does, or a negative errno. */

@@ -310,7 +310,8 @@ static void finish(int folder_fd, const char *name, char *const *uuids) {
                         log_error("The file %s of a VM could not be named %s: %s", name, wanted,
                                   strerror(errno));
         } else if (unlinkat(folder_fd, name, 0) >= 0)
-                log_info("Removed %s, left by a creation that was cut short", name);
+                log_write(LOG_INFO, &(LogSubject){ .uuid = uuid, .id = LOG_ID_CREATION_CLEANED },
+                          "Removed %s, left by a creation that was cut short", name);
 }
 
 void storage_clean_up(char *const *uuids) {

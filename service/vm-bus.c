@@ -360,6 +360,15 @@ static int get_network_error(sd_bus *bus, const char *path, const char *interfac
         return sd_bus_message_append(reply, "s", vm_network_error(userdata));
 }
 
+static int get_last_error(sd_bus *bus, const char *path, const char *interface,
+                          const char *property, sd_bus_message *reply, void *userdata,
+                          sd_bus_error *error) {
+        const LastError *last = &((const VM *) userdata)->last_error;
+
+        return sd_bus_message_append(reply, "(sst)", last->operation ?: "", last->message ?: "",
+                                     last->time);
+}
+
 static int get_forwards(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         return append_forwards_array(reply, userdata);
@@ -395,6 +404,8 @@ static const sd_bus_vtable vm_vtable[] = {
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Network", "s", get_network, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NetworkError", "s", get_network_error, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LastError", "(sst)", get_last_error, 0,
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Forwards", "aa{sv}", get_forwards, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_WRITABLE_PROPERTY("Autostart", "b", get_autostart, set_autostart, 0,

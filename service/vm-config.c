@@ -88,11 +88,13 @@ static int rename_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
                 return error_from_libvirt(error, "rename VM '%s'", o->name);
         r = move_autostart(o, error);
         if (r < 0 && virDomainRename(domain, o->name, 0) < 0)
-                log_error("VM '%s' could not be given its name '%s' back", renaming->name, o->name);
+                log_write(LOG_ERR, OPERATION_SUBJECT(o),
+                          "VM '%s' could not be given its name '%s' back", renaming->name, o->name);
         return r;
 }
 
 static const OperationType rename_type = {
+        .name = "Rename",
         .verb = "rename",
         .prepare = rename_prepare,
         .run = rename_run,
@@ -119,8 +121,9 @@ static void set_live_memory(const Operation *o, virDomainPtr domain, unsigned lo
         unsigned long max = virDomainGetMaxMemory(domain);
 
         if (kib <= max && virDomainSetMemoryFlags(domain, kib, VIR_DOMAIN_AFFECT_LIVE) < 0)
-                log_info("VM '%s' has its new memory after the next start: %s", o->name,
-                         virGetLastErrorMessage());
+                log_write(LOG_INFO, OPERATION_SUBJECT(o),
+                          "VM '%s' has its new memory after the next start: %s", o->name,
+                          virGetLastErrorMessage());
 }
 
 /* The maximum cannot be less than what is present, nor the other way round. */
@@ -139,6 +142,7 @@ static int set_memory_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
 }
 
 static const OperationType set_memory_type = {
+        .name = "SetMemory",
         .verb = "change the memory of",
         .prepare = need_stored,
         .run = set_memory_run,
@@ -162,8 +166,9 @@ static void set_live_vcpus(const Operation *o, virDomainPtr domain, unsigned n) 
 
         if (max >= 0 && n <= (unsigned) max &&
             virDomainSetVcpusFlags(domain, n, VIR_DOMAIN_AFFECT_LIVE) < 0)
-                log_info("VM '%s' has its new virtual CPUs after the next start: %s", o->name,
-                         virGetLastErrorMessage());
+                log_write(LOG_INFO, OPERATION_SUBJECT(o),
+                          "VM '%s' has its new virtual CPUs after the next start: %s", o->name,
+                          virGetLastErrorMessage());
 }
 
 static int set_vcpus_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
@@ -183,6 +188,7 @@ static int set_vcpus_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
 }
 
 static const OperationType set_vcpus_type = {
+        .name = "SetVCPUs",
         .verb = "change the virtual CPUs of",
         .prepare = need_stored,
         .run = set_vcpus_run,
@@ -266,6 +272,7 @@ static int resize_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
 }
 
 static const OperationType resize_type = {
+        .name = "ResizeDisk",
         .verb = "resize a disk of",
         .prepare = resize_prepare,
         .run = resize_run,
@@ -365,6 +372,7 @@ static int list_disks_reply(Operation *o, sd_bus_message *reply) {
 }
 
 static const OperationType list_disks_type = {
+        .name = "ListDisks",
         .verb = "list the disks of",
         .run = list_disks_run,
         .reply = list_disks_reply,

@@ -69,7 +69,8 @@ static int define(virConnectPtr conn, const char *xml, const char *name, sd_bus_
 
 static void take_back(virConnectPtr conn, const char *old_xml, const char *name) {
         if (define(conn, old_xml, name, NULL) < 0)
-                log_error("VM '%s': could not take back a change of its forwards", name);
+                log_write(LOG_ERR, &(LogSubject){ .vm = name },
+                          "VM '%s': could not take back a change of its forwards", name);
 }
 
 /* Re-plugs the NIC that has the forward in `nic_source`, with the rules it has in stored_xml. One
@@ -382,6 +383,7 @@ static int add_reply(Operation *o, sd_bus_message *reply) {
 }
 
 static const OperationType add_type = {
+        .name = "AddPortForward",
         .verb = "add a forward to",
         .prepare = add_prepare,
         .run = add_run,
@@ -506,6 +508,7 @@ static int remove_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
 }
 
 static const OperationType remove_type = {
+        .name = "RemovePortForward",
         .verb = "remove a forward from",
         .prepare = remove_prepare,
         .run = remove_run,

@@ -79,6 +79,7 @@ static int start_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_b
 }
 
 static const OperationType start_type = {
+        .name = "Start",
         .verb = "start",
         .prepare = start_prepare,
         .run = start_run,
@@ -142,9 +143,11 @@ static int need_paused(Operation *o, sd_bus_error *error) {
         return 0;
 }
 
-#define DEFINE_ACTIVE_OPERATION(function, need, run_function, verb_text, transition_state)         \
+#define DEFINE_ACTIVE_OPERATION(function, need, run_function, name_text, verb_text,                \
+                                transition_state)                                                  \
         int function(VM *vm, sd_bus_message *message) {                                            \
                 static const OperationType type = {                                                \
+                        .name = name_text,                                                         \
                         .verb = verb_text,                                                         \
                         .prepare = need,                                                           \
                         .run = run_function,                                                       \
@@ -154,12 +157,14 @@ static int need_paused(Operation *o, sd_bus_error *error) {
                 return operation_submit(vm, &type, NULL, message);                                 \
         }
 
-DEFINE_ACTIVE_OPERATION(vm_shutdown, need_active, shutdown_run, "shut down", VM_STATE_NONE)
-DEFINE_ACTIVE_OPERATION(vm_power_off, need_active, power_off_run, "power off", VM_STOPPING)
-DEFINE_ACTIVE_OPERATION(vm_reboot, need_active, reboot_run, "reboot", VM_STATE_NONE)
-DEFINE_ACTIVE_OPERATION(vm_reset, need_active, reset_run, "reset", VM_STATE_NONE)
-DEFINE_ACTIVE_OPERATION(vm_pause, need_active, pause_run, "pause", VM_STATE_NONE)
-DEFINE_ACTIVE_OPERATION(vm_resume, need_paused, resume_run, "resume", VM_STATE_NONE)
+DEFINE_ACTIVE_OPERATION(vm_shutdown, need_active, shutdown_run, "Shutdown", "shut down",
+                        VM_STATE_NONE)
+DEFINE_ACTIVE_OPERATION(vm_power_off, need_active, power_off_run, "PowerOff", "power off",
+                        VM_STOPPING)
+DEFINE_ACTIVE_OPERATION(vm_reboot, need_active, reboot_run, "Reboot", "reboot", VM_STATE_NONE)
+DEFINE_ACTIVE_OPERATION(vm_reset, need_active, reset_run, "Reset", "reset", VM_STATE_NONE)
+DEFINE_ACTIVE_OPERATION(vm_pause, need_active, pause_run, "Pause", "pause", VM_STATE_NONE)
+DEFINE_ACTIVE_OPERATION(vm_resume, need_paused, resume_run, "Resume", "resume", VM_STATE_NONE)
 
 /* Save, which is a job */
 
@@ -175,6 +180,7 @@ static int save_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bu
 }
 
 static const OperationType save_type = {
+        .name = "Save",
         .verb = "save",
         .prepare = save_prepare,
         .run = save_run,
@@ -195,6 +201,7 @@ static int autostart_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
 }
 
 static const OperationType autostart_type = {
+        .name = "Autostart",
         .verb = "change autostart of",
         .run = autostart_run,
         .free_data = free,
@@ -348,6 +355,7 @@ static int delete_reply(Operation *o, sd_bus_message *reply) {
 }
 
 static const OperationType delete_type = {
+        .name = "Delete",
         .verb = "delete",
         .prepare = delete_prepare,
         .run = delete_run,

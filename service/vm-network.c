@@ -247,9 +247,10 @@ static int start_managed(virConnectPtr conn, virDomainPtr domain, char *uuid,
                                         "XDG_RUNTIME_DIR");
         r = domain_live_derive(stored_xml, socket_for, uuid, &live_xml);
         if (r == -EOPNOTSUPP) {
-                log_warning("VM '%s' has memory that cannot be shared with passt; its network is "
-                            "native",
-                            name);
+                log_write(LOG_WARNING, &(LogSubject){ .vm = name, .uuid = uuid },
+                          "VM '%s' has memory that cannot be shared with passt; its network is "
+                          "native",
+                          name);
                 return start_native(domain, error);
         }
         if (r < 0)
@@ -368,7 +369,8 @@ static int adopt_nic(VMNetwork *n, const char *uuid, const char *mac, const Live
                 return r;
         r = adopt_forwards(nic, live ? &live->forwards : &none, &error);
         if (r < 0) {
-                log_warning("%s", error.message ?: strerror(-r));
+                log_write(LOG_WARNING, &(LogSubject){ .uuid = uuid }, "%s",
+                          error.message ?: strerror(-r));
                 return set_unknown(nic, live ? &live->forwards : &none, error.message);
         }
         return 0;
@@ -453,7 +455,6 @@ static int revive_nic(NetworkNic *nic, const LiveNic *live, sd_bus_error *error)
         _cleanup_forward_list_ ForwardList wanted = {};
         int r;
 
-        log_warning("passt of NIC %s has ended; starting it anew", nic->mac);
         closep(&nic->pidfd);
         nic->pidfd = -EBADF;
         r = split_forwards(&nic->forwards, &wanted);
@@ -470,7 +471,7 @@ static bool nic_is_alive(NetworkNic *nic) {
 
 int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error) {
         LiveNics live = {};
-        int r;
+        int r, revived = 0;
 
         r = domain_live_nics(stored_xml, &live);
         if (r < 0)
@@ -480,11 +481,13 @@ int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error)
                 const LiveNic unknown = { .mac = n->nics[i].mac };
                 const LiveNic *found = find_live_nic(&live, n->nics[i].mac) ?: &unknown;
 
-                if (!nic_is_alive(&n->nics[i]))
-                        r = revive_nic(&n->nics[i], found, error);
+                if (nic_is_alive(&n->nics[i]))
+                        continue;
+                r = revive_nic(&n->nics[i], found, error);
+                revived++;
         }
         domain_live_nics_done(&live);
-        return r;
+        return r < 0 ? r : revived;
 }
 
 /* Changing */

@@ -44,7 +44,7 @@ int vm_network_reconcile(VMNetwork **network, const char *uuid, const char *live
                          const char *stored_xml);
 
 /* Starts anew what has died, with the forwards it had; one whose port was taken meanwhile is marked
- * FORWARD_FAILED and left out. PasstFailed if one does not start. */
+ * FORWARD_FAILED and left out. Returns how many, or PasstFailed if one does not start. */
 int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error);
 
 /* Ends all passts of a VM that does not run any more, and frees. Returns NULL. */

@@ -7,11 +7,13 @@
 #include "vm.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "guest-watch.h"
 #include "manager.h"
 #include "network-watch.h"
 #include "vm-bus.h"
+#include "vm-log.h"
 
 int vm_new(Manager *manager, const char *uuid, const char *name, VM **ret) {
         _cleanup_(vm_unrefp) VM *vm = new0(VM, 1);
@@ -51,6 +53,7 @@ VM *vm_unref(VM *vm) {
         vm_network_free(vm->network);
         vm_snapshot_free(vm->snapshot);
         forward_list_done(&vm->reserved);
+        free(vm->last_error.message);
         free(vm->name);
         free(vm->path);
         free(vm->uuid);
@@ -131,7 +134,7 @@ static void take_name(VM *vm, const char *name) {
         }
 }
 
-void vm_update(VM *vm, VMSnapshot *snapshot) {
+bool vm_update(VM *vm, VMSnapshot *snapshot, const char *operation) {
         _cleanup_(vm_snapshot_freep) VMSnapshot *before = TAKE_PTR(vm->snapshot);
         VMState state_before = vm->transition != VM_STATE_NONE ? vm->transition
                                : before                        ? before->state
@@ -146,6 +149,30 @@ void vm_update(VM *vm, VMSnapshot *snapshot) {
                 announce_changes(vm, before, state_before);
         else
                 vm_bus_appeared(vm);
+        return vm_log_changes(vm, before, operation);
+}
+
+static uint64_t now_usec(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
+}
+
+void vm_set_last_error(VM *vm, const char *operation, const char *message) {
+        LastError *last = &vm->last_error;
+        char *copy = NULL;
+
+        if (!message && !streq_ptr(last->operation, operation))
+                return;
+        if (message) {
+                copy = strdup(message);
+                if (!copy)
+                        return;
+        }
+        free(last->message);
+        *last = message ? (LastError){ operation, copy, now_usec() } : (LastError){};
+        vm_bus_changed(vm, (const char *[]){ "LastError", NULL });
 }
 
 void vm_set_transition(VM *vm, VMState transition) {
@@ -171,6 +198,7 @@ void vm_vanish(VM *vm) {
         if (!vm->snapshot)
                 return;
         vm_bus_vanished(vm);
+        vm_log_vanished(vm);
         vm->snapshot = vm_snapshot_free(vm->snapshot);
 }
 

@@ -12,6 +12,13 @@ typedef struct Operation Operation;
 typedef struct NetworkWatch NetworkWatch;
 typedef struct GuestWatch GuestWatch;
 
+/* What was done to a VM last without success; operation is NULL when there is no such thing. */
+typedef struct LastError {
+        const char *operation; /* its name, not copied */
+        char *message;
+        uint64_t time; /* CLOCK_REALTIME, microseconds */
+} LastError;
+
 typedef struct VM {
         Manager *manager;
         unsigned n_ref;
@@ -27,6 +34,8 @@ typedef struct VM {
                 *network; /* NULL: not managed, or not known; vm-network.h says who may touch it */
         NetworkWatch *watch; /* over the passts of the network, or NULL */
         GuestWatch *guest;   /* over the guest of a VM that runs, or NULL */
+
+        LastError last_error;
 
         Operation *operations; /* the first one runs, the others wait in order */
         ForwardList reserved;  /* forwards the running operation is about to add */
@@ -46,8 +55,10 @@ VM *vm_unref(VM *vm);
 DEFINE_CLEANUP(VM *, vm_unref);
 
 /* Takes over a new snapshot and the end of any transition, and tells the bus what changed: the VM
- * appears with its first snapshot. */
-void vm_update(VM *vm, VMSnapshot *snapshot);
+ * appears with its first snapshot. The journal is told if it has started or stopped since the one
+ * before, or if forwards have failed; operation is the name of what was done to it meanwhile, or
+ * NULL. Returns whether it has started or stopped. */
+bool vm_update(VM *vm, VMSnapshot *snapshot, const char *operation);
 
 /* Shows a passing state until the next vm_update(). */
 void vm_set_transition(VM *vm, VMState transition);
@@ -57,6 +68,10 @@ void vm_host_changed(VM *vm);
 
 /* libvirt has no such domain any more: off the bus and out of the manager's list. */
 void vm_vanish(VM *vm);
+
+/* An operation has failed, or with a message of NULL gone well, which makes up for an earlier failure
+ * of the same one. */
+void vm_set_last_error(VM *vm, const char *operation, const char *message);
 
 bool vm_is_active(const VM *vm);
 VMState vm_state(const VM *vm);

@@ -2,7 +2,7 @@
 
 libexec_PROGRAMS += uservm-unit
 uservm_unit_SOURCES = units/uservm-unit.c
-uservm_unit_LDADD = $(SYSTEMD_LIBS)
+uservm_unit_LDADD = service/libservice.a $(SYSTEMD_LIBS)
 
 userunit_DATA = units/uservmd.service units/uservm@.service
 dbusservices_DATA = units/org.uservm1.service

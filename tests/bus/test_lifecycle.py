@@ -2,6 +2,8 @@
 """What a VM's methods do to its state, what they refuse, and that the bus is told of changes when
 there are any, and only then."""
 
+import time
+
 import client
 import daemon
 import tap
@@ -144,11 +146,57 @@ class Lifecycle(daemon.Case):
     def test_autostart_without_systemd(self):
         self.assertFails("NotSupported", self.bus.set, self.path, "Autostart", True, says="systemd")
         self.assertIs(self.bus.get(self.path, "Autostart"), False)
-        self.assertEqual(changes(self.bus.take_signals(), self.path), [])
+        self.assertEqual([list(change) for change in changes(self.bus.take_signals(), self.path)],
+                         [["LastError"]])
 
     def test_autostart_that_is_no_boolean(self):
         self.assertFails(client.INVALID_ARGS, self.bus.set, self.path, "Autostart", "yes",
                          says=("Autostart", "'s'"))
+
+    def last_error(self):
+        """What the property says, which the bus has been told of just now."""
+        value = self.bus.get(self.path, "LastError")
+        self.assertIn({"LastError": value}, changes(self.bus.take_signals(), self.path))
+        return value
+
+    def test_the_last_failure(self):
+        self.bus.create(name="other", kernel="/proc/version", start=False)
+        before = time.time()
+        message = self.assertFails("VMExists", self.bus.vm, self.path, "Rename", "(s)", "other")
+        failure = self.last_error()
+        self.assertEqual(failure[:2], ("Rename", message))
+        self.assertLessEqual(int(before * 1000000), failure[2])
+        self.assertLessEqual(failure[2], time.time() * 1000000)
+
+        # not by what is of no use now, nor by what goes well and is something else
+        self.assertFails("NotRunning", self.bus.vm, self.path, "Pause")
+        self.bus.vm(self.path, "Start")
+        self.assertEqual(self.bus.get(self.path, "LastError"), failure)
+        self.bus.vm(self.path, "PowerOff")
+
+        # the next one takes its place
+        message = self.assertFails("NotSupported", self.bus.set, self.path, "Autostart", True)
+        self.assertEqual(self.last_error()[:2], ("Autostart", message))
+        self.bus.vm(self.path, "Rename", "(s)", "new")
+        self.assertEqual(self.bus.get(self.path, "LastError")[0], "Autostart")
+
+        # the same one makes up for it
+        self.assertFails("VMExists", self.bus.vm, self.path, "Rename", "(s)", "other")
+        self.assertEqual(self.last_error()[0], "Rename")
+        self.bus.vm(self.path, "Rename", "(s)", "newer")
+        self.assertEqual(self.last_error(), ("", "", 0))
+
+    def test_a_line_an_event(self):
+        """On standard error, where that is no journal: without a priority in front."""
+        self.bus.vm(self.path, "Start")
+        self.bus.vm(self.path, "Pause")
+        self.bus.vm(self.path, "PowerOff")
+        self.assertFails("NotRunning", self.bus.vm, self.path, "Pause")
+        lines = self.daemon.log().splitlines()
+        self.assertEqual(lines[:3], ["VM 'web' has started", "pause VM 'web': done",
+                                     "VM 'web' has stopped"])
+        self.assertRegex(lines[3], "^pause VM 'web': .*not running")
+        self.assertEqual(len(lines), 4)
 
     def test_calls_on_one_VM_are_answered_in_their_order(self):
         methods = ["Start", "Start", "Pause", "Resume", "Save", "Start", "PowerOff", "PowerOff"]

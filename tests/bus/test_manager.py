@@ -62,8 +62,8 @@ class Manager(daemon.Case):
         self.assertEqual(web, {
             "Name": "web", "UUID": uuid(1), "State": "shutoff", "VCPUs": 3, "Memory": 1024 * MIB,
             "LiveVCPUs": 0, "LiveMemory": 0, "Ready": False, "GuestHostname": "", "GuestOS": "",
-            "GuestAddresses": [], "Network": "native", "NetworkError": "", "Forwards": [],
-            "Autostart": False})
+            "GuestAddresses": [], "Network": "native", "NetworkError": "",
+            "LastError": ("", "", 0), "Forwards": [], "Autostart": False})
         self.assertEqual(self.bus.get(self.path_of("old"), "Network"), "none")
 
     def test_properties_of_the_host_are_known_from_the_start(self):
@@ -83,8 +83,8 @@ class Manager(daemon.Case):
         self.assertEqual(vm, {
             "Name": "new", "State": "running", "VCPUs": 2, "Memory": 2048 * MIB, "LiveVCPUs": 2,
             "LiveMemory": 2048 * MIB, "Ready": False, "GuestHostname": "", "GuestOS": "",
-            "GuestAddresses": [], "Network": "native", "NetworkError": "", "Forwards": [],
-            "Autostart": False})
+            "GuestAddresses": [], "Network": "native", "NetworkError": "",
+            "LastError": ("", "", 0), "Forwards": [], "Autostart": False})
         self.assertEqual(path, self.path_of("new"))
 
     def test_create_with_a_disk_and_a_cdrom(self):
