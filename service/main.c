@@ -144,7 +144,13 @@ static int run(const Arguments *arguments) {
         r = sd_event_add_signal(event, NULL, SIGINT, on_signal, m);
         if (r < 0)
                 return r;
-        return sd_event_loop(event);
+        r = sd_event_loop(event);
+        if (r > 0 && !m->stopping) {
+                /* Not a good end: systemd is to start the next one, for the VMs run on. */
+                log_error("The session bus has gone away");
+                return -ECONNRESET;
+        }
+        return r < 0 ? r : 0;
 }
 
 int main(int argc, char *argv[]) {

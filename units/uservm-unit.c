@@ -13,11 +13,14 @@
  * what happened in between is read then. Nothing is done to bring it back sooner: whoever stopped
  * it meant it. To stop the VM is a call like any other, for which D-Bus starts it again.
  *
- * Not done here: a second attempt at anything. What uservmd refuses is printed, and is the end. */
+ * Not done here: a second attempt at anything. What uservmd refuses is printed, and is the end. When
+ * the session bus has gone away, an exit status of its own has systemd start this process anew: the
+ * VM runs on, and somebody has to be there to shut it down at logout. */
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sysexits.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
@@ -245,7 +248,7 @@ static int run(Unit *u) {
 
 int main(int argc, char *argv[]) {
         Unit u = {};
-        int r;
+        int r, exit_status = EXIT_SUCCESS;
 
         if (argc != 2) {
                 fprintf(stderr, "usage: uservm-unit VM; see uservm@.service(8)\n");
@@ -256,8 +259,10 @@ int main(int argc, char *argv[]) {
         r = run(&u);
         if (r < 0)
                 log_error("VM %s: %s", u.name, strerror(-r));
+        if (r != 0)
+                exit_status = u.bus && sd_bus_is_open(u.bus) <= 0 ? EX_TEMPFAIL : EXIT_FAILURE;
         sd_bus_flush_close_unref(u.bus);
         sd_event_unref(u.event);
         free(u.path);
-        return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return exit_status;
 }
