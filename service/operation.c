@@ -76,6 +76,13 @@ static void read_result(Operation *o, virConnectPtr conn) {
                           error.message ?: strerror(-r));
 }
 
+/* A failure that nobody has explained: mostly a lack of memory. */
+static void set_error(Operation *o, int r) {
+        if (r < 0 && !sd_bus_error_is_set(&o->error))
+                (void) error_from_errno(&o->error, -r, "%s VM '%s'", o->type->verb,
+                                        o->name ?: o->vm->uuid);
+}
+
 static void operation_run(void *userdata) {
         Operation *o = userdata;
         _cleanup_connect_ virConnectPtr conn = NULL;
@@ -85,8 +92,7 @@ static void operation_run(void *userdata) {
         if (r < 0)
                 return;
         r = run_on_domain(o, conn);
-        if (r < 0 && !sd_bus_error_is_set(&o->error))
-                sd_bus_error_set_errno(&o->error, r);
+        set_error(o, r);
         if (!o->type->only_reads)
                 read_result(o, conn);
 }
@@ -223,8 +229,7 @@ static void operation_begin(VM *vm) {
                 r = operation_prepare(o);
                 if (r >= 0)
                         return;
-                if (!sd_bus_error_is_set(&o->error))
-                        sd_bus_error_set_errno(&o->error, r);
+                set_error(o, r);
                 operation_finish(o);
                 vm->operations = o->next;
                 operation_free(o);

@@ -270,21 +270,24 @@ static void *storing_main(void *userdata) {
 }
 
 /* Stores and makes live at the same time: neither needs the other, and each is most of what the
- * caller waits for. If one fails, the other is taken back. */
+ * caller waits for. Where there can be no more threads, it takes longer. If one fails, the other is
+ * taken back. */
 static int store_and_add_live(Operation *o, virConnectPtr conn, NetworkNic *nic,
                               const char *old_xml, const char *new_xml, sd_bus_error *error) {
         const ForwardChange *c = o->data;
         Storing s = { .conn = conn, .xml = new_xml, .name = o->name };
         pthread_t thread;
+        bool threaded;
         int r;
 
-        r = pthread_create(&thread, NULL, storing_main, &s);
-        if (r != 0)
-                return -r;
+        threaded = pthread_create(&thread, NULL, storing_main, &s) == 0;
         r = vm_network_add_forward(nic, &c->forward, error);
-        pthread_join(thread, NULL);
+        if (threaded)
+                pthread_join(thread, NULL);
+        else if (r >= 0)
+                (void) storing_main(&s);
 
-        if (r < 0 && s.result >= 0)
+        if (r < 0 && threaded && s.result >= 0)
                 take_back(conn, old_xml, o->name);
         if (r >= 0 && s.result < 0) {
                 (void) vm_network_remove_forward(nic, &c->forward, NULL);
