@@ -3,7 +3,8 @@
 /* A new file is .uservm-UUID.NAME, with the UUID of the VM that is being created, until that is
  * defined. So what is left when uservmd is killed is either before that, and goes, or after it, and
  * the VM needs it: then the file gets its name late. A lock (flock(2)) on each says that it is not
- * left but being made, by another uservmd on another libvirt perhaps.
+ * left but being made, by another uservmd on another libvirt perhaps. Files of a VM that is being
+ * deleted go the same way back.
  *
  * A file is created exclusively, and gets its name only if nobody has it (RENAME_NOREPLACE):
  * nothing that was there before is ever overwritten. */
@@ -208,6 +209,12 @@ void storage_undo(Storage *s) {
         remove_and_forget(s, true);
 }
 
+void storage_restore(Storage *s) {
+        if (storage_commit(s, NULL) < 0)
+                log_error("Files of VM %s keep hidden names until uservmd starts anew", s->uuid);
+        remove_and_forget(s, false);
+}
+
 /* The nearest folder that is there has the space. */
 int storage_free_space(uint64_t *ret) {
         _cleanup_free_ char *folder = NULL;
@@ -261,28 +268,54 @@ static int open_storage_folder_of(const char *path) {
         return TAKE_FD(parent_fd);
 }
 
-int storage_remove(const char *path, sd_bus_error *error) {
-        _cleanup_close_ int folder_fd = -EBADF;
-        const char *name;
+static int forget_file(NewFile *f, int r) {
+        new_file_done(f);
+        return r;
+}
+
+/* It may have been removed, or replaced by a link, meanwhile: then it is not ours any more. */
+static int hide(int folder_fd, NewFile *f, sd_bus_error *error) {
+        const char *name = strrchr(f->path, '/') + 1, *hidden = strrchr(f->temporary, '/') + 1;
         struct stat st;
+
+        /* A symbolic link is not what uservm made, nor is what it points to. */
+        if (fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && !S_ISREG(st.st_mode))
+                return 0;
+        f->fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (f->fd >= 0)
+                (void) flock(f->fd, LOCK_EX | LOCK_NB);
+        if (renameat2(folder_fd, name, folder_fd, hidden, RENAME_NOREPLACE) >= 0)
+                return 1;
+        return errno == ENOENT ? 0 : error_from_errno(error, errno, "remove '%s'", f->path);
+}
+
+int storage_withdraw(Storage *s, const char *path, sd_bus_error *error) {
+        _cleanup_close_ int folder_fd = -EBADF;
+        NewFile f = { .fd = -EBADF }, *files;
+        int r;
 
         if (path[0] != '/')
                 return 0;
-
         folder_fd = open_storage_folder_of(path);
         if (folder_fd == -ENOENT)
                 return 0;
         if (folder_fd < 0)
                 return error_from_errno(error, -folder_fd, "remove '%s'", path);
 
-        /* A symbolic link is not what uservm made, nor is what it points to. */
-        name = strrchr(path, '/') + 1;
-        if (fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && !S_ISREG(st.st_mode))
-                return 0;
-
-        if (unlinkat(folder_fd, name, 0) >= 0)
-                return 1;
-        return errno == ENOENT ? 0 : error_from_errno(error, errno, "remove '%s'", path);
+        files = reallocarray(s->files, s->n + 1, sizeof(NewFile));
+        if (!files)
+                return -ENOMEM;
+        s->files = files;
+        f.path = strdup(path);
+        if (!f.path || asprintf(&f.temporary, "%.*s/" PREFIX "%s.%s",
+                                (int) (strrchr(path, '/') - path), path, s->uuid,
+                                strrchr(path, '/') + 1) < 0)
+                return forget_file(&f, -ENOMEM);
+        r = hide(folder_fd, &f, error);
+        if (r <= 0)
+                return forget_file(&f, r);
+        files[s->n++] = f;
+        return 1;
 }
 
 /* Cleaning up */

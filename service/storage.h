@@ -21,7 +21,7 @@ typedef struct NewFile {
         int fd;          /* open for writing, and locked, which says that its maker is alive */
 } NewFile;
 
-/* The new files of one VM; begin with { .uuid = the VM's }. */
+/* The new files of one VM, or those that are to go; begin with { .uuid = the VM's }. */
 typedef struct Storage {
         const char *uuid;
         NewFile *files;
@@ -48,10 +48,12 @@ void storage_undo(Storage *s);
 /* Free space of the folder for this user, in bytes; the folder need not be there yet. */
 int storage_free_space(uint64_t *ret);
 
-/* Removes a file that uservm has made. One that is gone already, that is not in the folder, or is
- * no regular file is left alone and is no error. Returns 1: removed, 0: left, or a negative errno
- * with error set. */
-int storage_remove(const char *path, sd_bus_error *error);
+/* Takes a file that uservm has made for the VM out of use: it gets a hidden name again, and goes
+ * with storage_done(), or gets its name back with storage_restore(). One that is gone already, that
+ * is not in the folder, or is no regular file is left alone and is no error. Returns 1: withdrawn,
+ * 0: left, or a negative errno with error set. */
+int storage_withdraw(Storage *s, const char *path, sd_bus_error *error);
+void storage_restore(Storage *s); /* forgets the files, and removes none */
 
 /* Finishes what was left by one that has been killed: files of VMs that are defined (their UUIDs,
  * NULL-terminated) get their names, others are removed. */

@@ -223,6 +223,7 @@ typedef struct Deletion {
         DeleteOptions options;
         DomainInfo *info; /* the snapshot's, which outlives the operation's run */
         bool active, persistent, autostart;
+        Storage storage;
         char **removed, **left; /* files, NULL-terminated */
         size_t n_removed, n_left;
 } Deletion;
@@ -270,25 +271,23 @@ static int undefine(virDomainPtr domain) {
         return virDomainUndefineFlags(domain, flags);
 }
 
-/* The first failure is the one that is told; other files may go well. */
-static int remove_storage(Deletion *d, sd_bus_error *error) {
-        int r = 0, k;
-
+static int withdraw_storage(Deletion *d, sd_bus_error *error) {
         for (size_t i = 0; i < d->info->n_storage; i++) {
                 const DomainStorage *storage = &d->info->storage[i];
+                int r;
 
                 if (!d->options.storage && !storage->is_setup)
                         continue;
-                k = storage_remove(storage->path, r < 0 ? NULL : error);
-                if (k > 0) {
+                r = storage_withdraw(&d->storage, storage->path, error);
+                if (r < 0)
+                        return r;
+                if (r > 0) {
                         d->removed[d->n_removed] = strdup(storage->path);
                         if (!d->removed[d->n_removed++])
-                                k = -ENOMEM;
+                                return -ENOMEM;
                 }
-                if (r >= 0)
-                        r = k;
         }
-        return r;
+        return 0;
 }
 
 /* Files that the VM had, and what its own were on top of. */
@@ -300,10 +299,9 @@ static int note_left(Deletion *d, const char *path) {
         return d->left[d->n_left++] ? 0 : -ENOMEM;
 }
 
-static int remove_files(Deletion *d, sd_bus_error *error) {
-        int r;
+static int note_all_left(Deletion *d) {
+        int r = 0;
 
-        r = remove_storage(d, error);
         for (size_t i = 0; i < d->info->n_disks && r >= 0; i++)
                 r = note_left(d, d->info->disks[i].path);
         for (size_t i = 0; i < d->info->n_storage && r >= 0; i++)
@@ -311,20 +309,38 @@ static int remove_files(Deletion *d, sd_bus_error *error) {
         return r;
 }
 
+/* The definition goes last but for the files, which are only hidden before that: so what is cut
+ * short can be begun again, or is finished by the next uservmd (storage.c). */
+static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        Deletion *d = o->data;
+        int r;
+
+        r = withdraw_storage(d, error);
+        if (r >= 0 && d->autostart)
+                r = autostart_set(o->name, false, error);
+        if (r >= 0 && d->persistent && undefine(domain) < 0) {
+                r = error_from_libvirt(error, "delete VM '%s'", o->name);
+                if (d->autostart)
+                        (void) autostart_set(o->name, true, NULL);
+        }
+        return r;
+}
+
 static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
         Deletion *d = o->data;
-        int r = 0, k;
+        int r;
 
         if (d->active && virDomainDestroy(domain) < 0 &&
             virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
                 return error_from_libvirt(error, "power off VM '%s'", o->name);
-        if (d->persistent && undefine(domain) < 0)
-                return error_from_libvirt(error, "delete VM '%s'", o->name);
-
-        if (d->autostart)
-                r = autostart_set(o->name, false, error);
-        k = remove_files(d, r < 0 ? NULL : error);
-        return r < 0 ? r : k;
+        d->storage.uuid = o->vm->uuid;
+        r = delete_definition(o, domain, error);
+        if (r < 0) {
+                storage_restore(&d->storage);
+                return r;
+        }
+        storage_done(&d->storage);
+        return note_all_left(d);
 }
 
 static int append_files(sd_bus_message *reply, const char *key, char **files) {

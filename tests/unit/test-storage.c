@@ -196,39 +196,66 @@ TEST(cleans_up_after_one_that_was_killed) {
         CHECK_INT(storage_commit(&living, &error), 0);
 }
 
-TEST(removes_its_own_only) {
+TEST(withdraws_its_own_only) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *path = in_storage("gone.qcow2");
-
-        write_file(path, "", 0);
-        CHECK_INT(storage_remove(path, &error), 1);
-        CHECK(!exists(path));
-        CHECK_INT(storage_remove(path, &error), 0);
+        Storage s = { .uuid = UUID_A };
 
         write_file(in_root("mine"), "", 0);
-        CHECK_INT(storage_remove(in_root("mine"), &error), 0);
-        CHECK_INT(storage_remove(in_root("data/libvirt/images/../../../mine"), &error), 0);
+        CHECK_INT(storage_withdraw(&s, path, &error), 0);
+        CHECK_INT(storage_withdraw(&s, in_root("mine"), &error), 0);
+        CHECK_INT(storage_withdraw(&s, in_root("data/libvirt/images/../../../mine"), &error), 0);
         CHECK(exists(in_root("mine")));
 
         CHECK_INT(symlink(in_root("mine"), path), 0);
-        CHECK_INT(storage_remove(path, &error), 0);
+        CHECK_INT(storage_withdraw(&s, path, &error), 0);
         CHECK(exists(path) && exists(in_root("mine")));
         CHECK_INT(unlink(path), 0);
 
         CHECK_INT(mkdir(path, 0700), 0);
-        CHECK_INT(storage_remove(path, &error), 0);
+        CHECK_INT(storage_withdraw(&s, path, &error), 0);
         CHECK(exists(path));
         CHECK_INT(rmdir(path), 0);
-        CHECK_INT(storage_remove("relative", &error), 0);
-        CHECK_INT(storage_remove(in_root("data/libvirt/images/"), &error), 0);
-        CHECK_INT(storage_remove(in_root("no/such/folder/x"), &error), 0);
+        CHECK_INT(storage_withdraw(&s, "relative", &error), 0);
+        CHECK_INT(storage_withdraw(&s, in_root("data/libvirt/images/"), &error), 0);
+        CHECK_INT(storage_withdraw(&s, in_root("no/such/folder/x"), &error), 0);
         CHECK(!sd_bus_error_is_set(&error));
+        storage_done(&s);
+}
 
-        /* The same folder by another way is still the same. */
-        write_file(path, "", 0);
+/* It goes, or is there again; the same folder by another way is still the same. */
+TEST(what_is_withdrawn_is_hidden) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = in_storage("back.qcow2");
+        Storage s = { .uuid = UUID_A };
+
+        write_file(path, "back", 4);
         CHECK_INT(symlink(in_root("data/libvirt/images"), in_root("images")), 0);
-        CHECK_INT(storage_remove(in_root("images/gone.qcow2"), &error), 1);
-        CHECK(!exists(path));
+        CHECK_INT(storage_withdraw(&s, in_root("images/back.qcow2"), &error), 1);
+        CHECK(!exists(path) && stored(".uservm-" UUID_A ".back.qcow2"));
+        storage_restore(&s);
+        CHECK(exists(path) && !stored(".uservm-" UUID_A ".back.qcow2"));
+
+        s = (Storage){ .uuid = UUID_A };
+        CHECK_INT(storage_withdraw(&s, path, &error), 1);
+        storage_done(&s);
+        CHECK(!exists(path) && !stored(".uservm-" UUID_A ".back.qcow2"));
+}
+
+/* Somebody has taken its name: neither file goes. */
+TEST(what_cannot_be_restored_stays) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = in_storage("back.qcow2");
+        _cleanup_free_ char *hidden = in_storage(".uservm-" UUID_A ".back.qcow2");
+        Storage s = { .uuid = UUID_A };
+
+        write_file(path, "ours", 4);
+        CHECK_INT(storage_withdraw(&s, path, &error), 1);
+        write_file(path, "theirs", 6);
+        storage_restore(&s);
+        CHECK(exists(path) && exists(hidden));
+        CHECK_INT(unlink(path), 0);
+        CHECK_INT(unlink(hidden), 0);
 }
 
 static void *add_in_thread(void *arg) {
@@ -265,5 +292,6 @@ TEST_MAIN(begins_in_a_folder_of_its_own, where_it_is, free_space_before_there_is
           hidden_until_committed, a_folder_that_everybody_can_write_to_is_refused,
           what_is_not_committed_goes, what_is_undone_goes, overwrites_nothing,
           follows_no_dangling_link, all_names_or_none, folder_that_cannot_be,
-          cleans_up_after_one_that_was_killed, removes_its_own_only,
+          cleans_up_after_one_that_was_killed, withdraws_its_own_only,
+          what_is_withdrawn_is_hidden, what_cannot_be_restored_stays,
           one_of_many_at_once_gets_the_name, leaves_nothing_behind)
