@@ -10,7 +10,10 @@
  *
  * A PID file tells of the past: its process may have ended, and the number may be another's now. So
  * a process is passt for us only if it is our user's and has our socket among its arguments, and it
- * is held by a pidfd from before it is asked until after.
+ * is held by a pidfd from before it is asked until after. Nor is there always something in it: passt
+ * writes it last, goes on without it if the file system is full, and may be on its way when uservmd
+ * is killed. Such a one is of no use, but it has the ports: to end it, it is looked for among all
+ * processes.
  *
  * passt cannot remove its files when it ends: it has locked itself out of the file system by then.
  * They are removed here, at the end of a VM or before the next start.
@@ -408,30 +411,55 @@ int passt_find(const PasstPaths *paths, int *ret_pidfd, pid_t *ret_pid) {
         return 0;
 }
 
+static void end(int pidfd) {
+        pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
+        if (wait_for_end(pidfd, STOP_MSEC))
+                return;
+        pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        wait_for_end(pidfd, KILL_MSEC);
+}
+
+/* Ends every passt of this socket, and any that is about to be one: there may be two processes of
+ * one that has not gone to the background yet. */
+static void end_unregistered(const char *socket) {
+        DIR *proc = opendir("/proc");
+
+        if (!proc)
+                return;
+        for (struct dirent *entry; (entry = readdir(proc));) {
+                _cleanup_close_ int pidfd = -EBADF;
+                pid_t pid = (pid_t) strtol(entry->d_name, NULL, 10);
+
+                if (pid <= 1 || !is_passt_of(pid, socket))
+                        continue;
+                pidfd = pidfd_open(pid, 0);
+                if (pidfd >= 0 && is_passt_of(pid, socket))
+                        end(pidfd);
+        }
+        closedir(proc);
+}
+
 void passt_stop(const PasstPaths *paths) {
         _cleanup_close_ int pidfd = -EBADF;
         pid_t pid;
 
-        if (passt_find(paths, &pidfd, &pid) == 0) {
-                pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
-                if (!wait_for_end(pidfd, STOP_MSEC)) {
-                        pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-                        wait_for_end(pidfd, KILL_MSEC);
-                }
-        }
+        if (passt_find(paths, &pidfd, &pid) == 0)
+                end(pidfd);
+        else if (read_pid(paths->pid_file, &pid) < 0 && access(paths->socket, F_OK) >= 0)
+                end_unregistered(paths->socket);
 
         unlink(paths->socket);
         unlink(paths->control);
         unlink(paths->pid_file);
 }
 
-/* What the name of a PID file tells, as passt_paths() takes it. */
-static bool parse_pid_file_name(const char *name, char uuid[static UUID_DIGITS + 5],
-                                char mac[static MAC_DIGITS + 1]) {
+/* What the name of a socket tells, as passt_paths() takes it. It is passt's first file. */
+static bool parse_socket_name(const char *name, char uuid[static UUID_DIGITS + 5],
+                              char mac[static MAC_DIGITS + 1]) {
         char digits[UUID_DIGITS + 1];
         int n = 0;
 
-        if (sscanf(name, "uservm-%32[0-9a-f]-%12[0-9a-f].pid%n", digits, mac, &n) != 2 || n == 0 ||
+        if (sscanf(name, "uservm-%32[0-9a-f]-%12[0-9a-f].sock%n", digits, mac, &n) != 2 || n == 0 ||
             name[n] != '\0' || strlen(digits) != UUID_DIGITS || strlen(mac) != MAC_DIGITS)
                 return false;
         sprintf(uuid, "%.8s-%.4s-%.4s-%.4s-%.12s", digits, digits + 8, digits + 12, digits + 16,
@@ -453,7 +481,7 @@ void passt_clean_up(char *const *uuids_to_keep) {
                 _cleanup_(passt_paths_done) PasstPaths paths = {};
                 char uuid[UUID_DIGITS + 5], mac[MAC_DIGITS + 1];
 
-                if (parse_pid_file_name(entry->d_name, uuid, mac) &&
+                if (parse_socket_name(entry->d_name, uuid, mac) &&
                     !strv_contains(uuids_to_keep, uuid) && passt_paths(uuid, mac, &paths) >= 0)
                         passt_stop(&paths);
         }
