@@ -27,6 +27,7 @@ class Fault:
     hold_sec = 0, 0    # at least and at most
     until_answer = False  # held until the answer, if that comes first
     early = False      # may also begin before the operation
+    comes_back = True  # uservmd, without being called
     weight = 1
 
     def __init__(self, world, rng, operation):
@@ -225,7 +226,7 @@ class Restart(Fault):
 
 
 class Stop(Fault):
-    name = "stop of uservmd.service"
+    name, comes_back = "stop of uservmd.service", False
 
     def inject(self):
         systemctl("--no-block", "stop", UNIT)
@@ -252,7 +253,7 @@ class Second(Fault):
 
     def verify(self, view):
         return [place.Violation("reply", f"a second uservmd ended with {code}: {text}")
-                for text, code in self.ends if code != 1 or "another uservmd" not in text]
+                for text, code in self.ends if code != 1 or "another uservmd of this user" not in text]
 
 
 class Suspend(Fault):

@@ -69,11 +69,12 @@ class Start(Operation):
 
 
 class Restore(Start):
+    """A VM that was saved while it was paused is paused again."""
     name, states = "restore", ("saved",)
 
-    def refused(self, before, after):
-        """libvirt throws a saved image away that QEMU cannot read."""
-        return super().refused(before, after) + [before.but(state="shutoff")]
+    def allowed(self, answer):
+        (uuid, machines), = super().allowed(answer).items()
+        return {uuid: machines + [self.done().but(state="paused")]}
 
 
 class PowerOff(Operation):

@@ -134,21 +134,23 @@ class Population:
 
     # After a fault
 
-    def settle(self, allowed, unknown, extra=lambda view: []):
+    def settle(self, allowed, unknown, extra=lambda view: [], comes_back=True):
         """Looks until everything is as it must be, or long enough. Returns the violations that are
         left and the seconds that it took."""
         begin = time.monotonic()
         allowed = {uuid: [machine] for uuid, machine in self.machines.items()} | allowed
         while True:
-            violations = self.attempt(allowed, unknown, extra)
+            violations = self.attempt(allowed, unknown, extra, comes_back)
             seconds = time.monotonic() - begin
             if not violations or seconds > RECOVERY_SEC:
                 return violations, seconds
             time.sleep(0.05)
 
-    def attempt(self, allowed, unknown, extra):
+    def attempt(self, allowed, unknown, extra, comes_back):
         try:
             self.reconnect()
+            if comes_back and not self.is_on_the_bus():
+                return [place.Violation("reply", "uservmd has not come back by itself")]
             view = View(self.bus, self.disks)
         except (client.Error, GLib.Error, libvirt.libvirtError) as error:
             return [place.Violation("reply", f"it cannot be seen: {error}")]
@@ -160,6 +162,10 @@ class Population:
             self.normalize()
         return violations
 
+    def is_on_the_bus(self):
+        return self.bus.call("/", "org.freedesktop.DBus", "NameHasOwner", "(s)", client.NAME,
+                             destination="org.freedesktop.DBus")
+
     def start_over(self):
         """After what should not have happened, so that what comes next stands for itself."""
         if self.connection:
@@ -170,13 +176,7 @@ class Population:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
         self.reconnect()
-        session = libvirt.open("qemu:///session")
-        for domain in session.listAllDomains():
-            with contextlib.suppress(libvirt.libvirtError):
-                domain.destroy()
-            with contextlib.suppress(libvirt.libvirtError):
-                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
-        session.close()
+        lab.until(self.undefine_all, "libvirt")
         for folder in place.IMAGES, place.SAVES, place.UNITS, \
                 f"{place.RUNTIME}/libvirt/qemu/run/passt":
             for name in place.names_in(folder):
@@ -184,6 +184,18 @@ class Population:
         place.systemctl("restart", place.UNIT)
         self.disks = {}
         self.begin()
+
+    @staticmethod
+    def undefine_all():
+        with contextlib.suppress(libvirt.libvirtError):
+            session = libvirt.open("qemu:///session")
+            for domain in session.listAllDomains():
+                if domain.isActive():
+                    domain.destroy()
+                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+            session.close()
+            return True
+        return False
 
     def begin(self):
         self.start_web()

@@ -48,6 +48,7 @@ class Suite:
         self.errors = collections.Counter()
         self.population = population.Population()
         self.failed = 0
+        self.t0=0
 
     def calibrate(self):
         """How long each operation takes when nothing goes wrong."""
@@ -126,10 +127,6 @@ class Suite:
         answer = call.wait()
         self.population.reconnect()
         violations = self.judge_answer(call, answer)
-        begin = time.monotonic()
-        def allowed():
-            found = operation.allowed(answer)
-            return {uuid: fault.alter(machines) for uuid, machines in found.items()}
         left, seconds = self.settle(operation, fault, answer)
         violations += left
         self.report(operation, fault, call, at, violations, seconds)
@@ -137,7 +134,8 @@ class Suite:
     def settle(self, operation, fault, answer):
         allowed = {uuid: fault.alter(machines)
                    for uuid, machines in operation.allowed(answer).items()}
-        return self.population.settle(allowed, operation.unknown(answer), fault.verify)
+        return self.population.settle(allowed, operation.unknown(answer), fault.verify,
+                                      fault.comes_back)
 
     def judge_answer(self, call, answer):
         if answer == "refused":
@@ -162,11 +160,14 @@ class Suite:
         self.count = sum(sum(r.answers.values()) for r in self.rows.values())
         print(f"{'not ok' if violations else 'ok'} {self.count} - {fault}, "
               f"{1000 * at:.0f} ms into {operation}: {call.answer}, right after {seconds:.1f} s"
+              f" [{time.monotonic()-self.t0:.1f}]"
               .replace("#", ""), flush=True)
+        self.t0=time.monotonic()
         if violations:
             self.failed += 1
             lab.comment(lab.run("journalctl", "--user", "--no-pager", "--lines=40",
-                                "--output=short-precise", check=False).replace("\n", "\n# "))
+                                "--output=short-precise", "--identifier=uservmd",
+                                "--identifier=systemd", check=False).replace("\n", "\n# "))
             self.population.start_over()
 
     def table(self):
