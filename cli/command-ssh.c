@@ -23,7 +23,7 @@
 
 #define SSH_PORT 22
 #define TIMEOUT_DEFAULT_SEC 120
-#define TIMEOUT_MAX_SEC (24 * 60 * 60)
+#define TIMEOUT_MAX_SEC (24UL * 60 * 60)
 
 const Option options_ssh[] = {
         { "login", 'l', "USER", "the user in the guest" },

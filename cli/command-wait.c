@@ -7,7 +7,7 @@
 #include "output.h"
 #include "session.h"
 
-#define TIMEOUT_MAX_SEC (365 * 24 * 60 * 60)
+#define TIMEOUT_MAX_SEC (365UL * 24 * 60 * 60)
 
 const Option options_wait[] = {
         { "port", 'p', "PORT", "until a server on this TCP port of the guest answers" },

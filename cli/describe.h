@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* VMs and what belongs to them as JSON and as text. The JSON is an interface, described in uservm(1): members
- * are added, but neither renamed nor removed. */
+/* VMs and what belongs to them as JSON and as text. The JSON is an interface, described in
+ * uservm(1): members are added, but neither renamed nor removed. */
 
 #include <uservm.h>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* A watch of libuservm tells of every change of the VM, so nothing asks for its state. Whether a
- * server answers nobody tells; guest-probe.c tries. Two probes do so at once: one gives up on an attempt
- * after two seconds, so that a guest that has just come up is found soon, whatever passt's next
- * attempt at it is; the other has more patience, for servers that take their time to answer.
+ * server answers nobody tells; guest-probe.c tries. Two probes do so at once: one gives up on an
+ * attempt after two seconds, so that a guest that has just come up is found soon, whatever passt's
+ * next attempt at it is; the other has more patience, for servers that take their time to answer.
  *
  * If uservmd ends meanwhile, it is started again once, by asking it for something. */
 
@@ -97,7 +97,9 @@ static socklen_t endpoint_length(const Endpoint *e) {
         return e->any.sa_family == AF_INET ? sizeof(e->ipv4) : sizeof(e->ipv6);
 }
 
+/* What is not set of one is zero. */
 static bool endpoint_equal(const Endpoint *a, const Endpoint *b) {
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         return memcmp(a, b, sizeof(Endpoint)) == 0;
 }
 

@@ -40,8 +40,8 @@ DEFINE_CLEANUP(Table *, table_free);
 /* Adds the next cell, from left to right, row after row. */
 int table_add(Table *table, Style style, const char *text);
 
-/* Prints it. On a terminal that is too narrow columns are left out and cut off, elsewhere nothing is.
- * Returns a negative errno if it could not be written. */
+/* Prints it. On a terminal that is too narrow columns are left out and cut off, elsewhere nothing
+ * is. Returns a negative errno if it could not be written. */
 int table_print(const Table *table);
 
 /* Prints a line of a "show": the label to the right of a column of labels, then the value. A label

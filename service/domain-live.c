@@ -89,7 +89,7 @@ static xmlNode *first_managed_nic(xmlNode *domain) {
 /* ---- what passt is to be started with ---- */
 
 int domain_live_hostname(const char *name, char **ret) {
-        char hostname[HOSTNAME_LENGTH_MAX + 1];
+        char hostname[HOSTNAME_LENGTH_MAX + 1] = "";
         size_t n = 0;
 
         for (const char *c = name; *c && n < HOSTNAME_LENGTH_MAX; c++) {

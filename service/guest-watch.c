@@ -196,6 +196,7 @@ static void update_probing(GuestWatch *w) {
                 stop_probing(w);
                 return;
         }
+        /* What is not set of one is zero. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         if (!w->probing || memcmp(&endpoint, &w->endpoint, sizeof(endpoint)) != 0)
                 start_probing(w, &endpoint);
 }

@@ -18,11 +18,13 @@
 /* systemd.exec(5), JOURNAL_STREAM. */
 static bool is_journal(int fd) {
         const char *stream = getenv("JOURNAL_STREAM");
-        unsigned long long device, inode;
+        _cleanup_free_ char *own = NULL;
         struct stat st;
 
-        return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &st) >= 0 &&
-               st.st_dev == device && st.st_ino == inode;
+        if (!stream || fstat(fd, &st) < 0 ||
+            asprintf(&own, "%ju:%ju", (uintmax_t) st.st_dev, (uintmax_t) st.st_ino) < 0)
+                return false;
+        return streq(stream, own);
 }
 
 static void add_field(struct iovec *fields, int *n, const char *name, const char *value) {

@@ -10,10 +10,10 @@
  *
  * A PID file tells of the past: its process may have ended, and the number may be another's now. So
  * a process is passt for us only if it is our user's and has our socket among its arguments, and it
- * is held by a pidfd from before it is asked until after. Nor is there always something in it: passt
- * writes it last, goes on without it if the file system is full, and may be on its way when uservmd
- * is killed. Such a one is of no use, but it has the ports: to end it, it is looked for among all
- * processes.
+ * is held by a pidfd from before it is asked until after. Nor is there always something in it:
+ * passt writes it last, goes on without it if the file system is full, and may be on its way when
+ * uservmd is killed. Such a one is of no use, but it has the ports: to end it, it is looked for
+ * among all processes.
  *
  * passt cannot remove its files when it ends: it has locked itself out of the file system by then.
  * They are removed here, at the end of a VM or before the next start.

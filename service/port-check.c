@@ -12,8 +12,8 @@
 #include "error.h"
 #include "host-port.h"
 
-/* What to do about a port that is taken; names one that is free, as far as `reserved` knows. Returns
- * NULL without memory. */
+/* What to do about a port that is taken; names one that is free, as far as `reserved` knows.
+ * Returns NULL without memory. */
 static char *advise(const Forward *f, const ForwardList *reserved) {
         uint16_t port;
         char *advice;

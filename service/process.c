@@ -28,7 +28,7 @@
 #include "util.h"
 
 /* What is kept of each stream. More than this is of no use to anyone who reads it. */
-#define OUTPUT_MAX (1024 * 1024)
+#define OUTPUT_MAX (1UL << 20)
 
 /* One stream of the child: the end of the pipe we read, and what came out of it. */
 typedef struct Stream {

@@ -307,9 +307,9 @@ int storage_withdraw(Storage *s, const char *path, sd_bus_error *error) {
                 return -ENOMEM;
         s->files = files;
         f.path = strdup(path);
-        if (!f.path || asprintf(&f.temporary, "%.*s/" PREFIX "%s.%s",
-                                (int) (strrchr(path, '/') - path), path, s->uuid,
-                                strrchr(path, '/') + 1) < 0)
+        if (!f.path ||
+            asprintf(&f.temporary, "%.*s/" PREFIX "%s.%s", (int) (strrchr(path, '/') - path), path,
+                     s->uuid, strrchr(path, '/') + 1) < 0)
                 return forget_file(&f, -ENOMEM);
         r = hide(folder_fd, &f, error);
         if (r <= 0)

@@ -30,8 +30,8 @@ typedef struct Storage {
 } Storage;
 
 /* Makes an empty file NAME, in FOLDER and for its owner alone; makes the folder (0711 as libvirt
- * does) if needed. ImageUnusable if there is a file NAME, or if others could exchange what is in the
- * folder. *ret is valid until the next call. */
+ * does) if needed. ImageUnusable if there is a file NAME, or if others could exchange what is in
+ * the folder. *ret is valid until the next call. */
 int storage_add(Storage *s, const char *name, const NewFile **ret, sd_bus_error *error);
 
 /* Gives all files their names. Fails as storage_add(), and all are as before then. */

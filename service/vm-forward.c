@@ -433,10 +433,9 @@ static int remove_prepare(Operation *o, sd_bus_error *error) {
                 return -ENOMEM;
         r = find_meant(&c->own, &c->forward, &found);
         if (r == -ENOENT)
-                return sd_bus_error_setf(
-                        error, USERVM_ERROR_NO_SUCH_FORWARD,
-                        "VM '%s' has no forward %s; see the list of its forwards", o->name,
-                        spec);
+                return sd_bus_error_setf(error, USERVM_ERROR_NO_SUCH_FORWARD,
+                                         "VM '%s' has no forward %s; see the list of its forwards",
+                                         o->name, spec);
         if (r == -ENOTUNIQ)
                 return sd_bus_error_setf(
                         error, USERVM_ERROR_INVALID_FORWARD,

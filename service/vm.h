@@ -69,8 +69,8 @@ void vm_host_changed(VM *vm);
 /* libvirt has no such domain any more: off the bus and out of the manager's list. */
 void vm_vanish(VM *vm);
 
-/* An operation has failed, or with a message of NULL gone well, which makes up for an earlier failure
- * of the same one. */
+/* An operation has failed, or with a message of NULL gone well, which makes up for an earlier
+ * failure of the same one. */
 void vm_set_last_error(VM *vm, const char *operation, const char *message);
 
 bool vm_is_active(const VM *vm);

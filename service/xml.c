@@ -12,7 +12,7 @@
 #include "xml.h"
 
 /* Far more than libvirt's own messages may hold (4 MiB a string), far less than hurts. */
-#define XML_SIZE_MAX (16U * 1024 * 1024)
+#define XML_SIZE_MAX (16UL << 20)
 
 static inline void xml_ctxt_free(xmlParserCtxt *ctxt) {
         xmlFreeParserCtxt(ctxt);

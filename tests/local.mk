@@ -112,5 +112,6 @@ EXTRA_DIST += \
 	tests/client.py \
 	tests/bench \
 	tests/lab \
+	tests/lint \
 	tests/malformed.py \
 	tests/tap.py

@@ -13,9 +13,9 @@
  * what happened in between is read then. Nothing is done to bring it back sooner: whoever stopped
  * it meant it. To stop the VM is a call like any other, for which D-Bus starts it again.
  *
- * Not done here: a second attempt at anything. What uservmd refuses is printed, and is the end. When
- * the session bus has gone away, an exit status of its own has systemd start this process anew: the
- * VM runs on, and somebody has to be there to shut it down at logout. */
+ * Not done here: a second attempt at anything. What uservmd refuses is printed, and is the end.
+ * When the session bus has gone away, an exit status of its own has systemd start this process
+ * anew: the VM runs on, and somebody has to be there to shut it down at logout. */
 
 #include <errno.h>
 #include <signal.h>

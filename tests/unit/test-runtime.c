@@ -216,5 +216,5 @@ TEST_MAIN(begins_in_a_folder_of_its_own, there_may_be_none, what_is_made_is_priv
           the_last_one_is_made_private, one_that_others_can_get_into_is_refused,
           modes_below_it_do_not_matter, links_are_not_followed,
           neither_is_that_of_the_runtime_folder_itself, files_are_no_folders,
-          that_of_another_user_is_refused, one_at_a_time_has_the_lock, one_that_leaves_is_waited_for,
-          the_lock_file_is_no_link, leaves_nothing_behind)
+          that_of_another_user_is_refused, one_at_a_time_has_the_lock,
+          one_that_leaves_is_waited_for, the_lock_file_is_no_link, leaves_nothing_behind)

@@ -292,6 +292,5 @@ TEST_MAIN(begins_in_a_folder_of_its_own, where_it_is, free_space_before_there_is
           hidden_until_committed, a_folder_that_everybody_can_write_to_is_refused,
           what_is_not_committed_goes, what_is_undone_goes, overwrites_nothing,
           follows_no_dangling_link, all_names_or_none, folder_that_cannot_be,
-          cleans_up_after_one_that_was_killed, withdraws_its_own_only,
-          what_is_withdrawn_is_hidden, what_cannot_be_restored_stays,
-          one_of_many_at_once_gets_the_name, leaves_nothing_behind)
+          cleans_up_after_one_that_was_killed, withdraws_its_own_only, what_is_withdrawn_is_hidden,
+          what_cannot_be_restored_stays, one_of_many_at_once_gets_the_name, leaves_nothing_behind)
