@@ -17,7 +17,8 @@
 
 #include "output.h"
 
-#define OPTIONS_MAX 24
+#define OPTIONS_MAX 32
+
 /* What getopt_long() returns for the long option of this index, and for --help. */
 #define OPTION_BASE 256
 #define OPTION_HELP (OPTION_BASE + OPTIONS_MAX)

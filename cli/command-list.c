@@ -137,16 +137,56 @@ static void print_forward_line(const char *label, const uservm_forward *f) {
         putchar('\n');
 }
 
-static void print_vm(const uservm_vm *vm) {
-        const char *state = uservm_state_to_string(vm->state);
-        char size[SIZE_TEXT_MAX], vcpus[16];
+/* What a VM that runs has now stands behind what it has after its next start. */
+static void print_resources(const uservm_vm *vm) {
+        char size[SIZE_TEXT_MAX], now[SIZE_TEXT_MAX], text[2 * SIZE_TEXT_MAX + 16];
 
-        snprintf(vcpus, sizeof(vcpus), "%" PRIu32, vm->vcpus);
+        snprintf(text, sizeof(text), "%" PRIu32, vm->vcpus);
+        if (vm_vcpus_pending(vm))
+                snprintf(text, sizeof(text), "%" PRIu32 " (%" PRIu32 " now)", vm->vcpus,
+                         vm->live_vcpus);
+        print_value("vCPUs", STYLE_PLAIN, text);
+        format_size(vm->memory, size);
+        snprintf(text, sizeof(text), "%s", size);
+        if (vm_memory_pending(vm))
+                snprintf(text, sizeof(text), "%s (%s now)", size,
+                         format_size(vm->live_memory, now));
+        print_value("Memory", STYLE_PLAIN, text);
+}
+
+static void print_disk_line(const char *label, const uservm_disk *disk) {
+        char size[SIZE_TEXT_MAX] = "";
+
+        if (disk->size > 0)
+                format_size(disk->size, size);
+        printf("%10s%c %s %s%s", label, *label ? ':' : ' ', disk->target, size,
+               *size && disk->path ? " " : "");
+        print_text(STYLE_PLAIN, disk->path ?: disk->device);
+        putchar('\n');
+}
+
+static void print_guest(const uservm_vm *vm) {
+        if (*vm->guest_os)
+                print_value("Guest", STYLE_PLAIN, vm->guest_os);
+        if (*vm->guest_hostname)
+                print_value("Host name", STYLE_PLAIN, vm->guest_hostname);
+        for (const char *const *a = vm->guest_addresses; *a; a++)
+                print_value(a == vm->guest_addresses ? "Addresses" : "", STYLE_PLAIN, *a);
+}
+
+static void print_vm(const uservm_vm *vm, uservm_disk *const *disks) {
+        const char *state = uservm_state_to_string(vm->state);
+
         print_value("Name", STYLE_BOLD, vm->name);
         print_value("UUID", STYLE_PLAIN, vm->uuid);
         print_value("State", state_style(state), state);
-        print_value("vCPUs", STYLE_PLAIN, vcpus);
-        print_value("Memory", STYLE_PLAIN, format_size(vm->memory, size));
+        if (vm->state == USERVM_STATE_RUNNING)
+                print_value("Ready", vm->ready ? STYLE_GOOD : STYLE_PLAIN,
+                            vm->ready ? "yes" : "no");
+        print_guest(vm);
+        print_resources(vm);
+        for (uservm_disk *const *disk = disks; *disk; disk++)
+                print_disk_line(disk == disks ? "Disks" : "", *disk);
         print_value("Autostart", STYLE_PLAIN, vm->autostart ? "on" : "off");
         print_value("Network", STYLE_PLAIN, uservm_network_to_string(vm->network));
         if (!isempty(vm->network_error))
@@ -158,7 +198,9 @@ static void print_vm(const uservm_vm *vm) {
 int command_show(const Arguments *arguments) {
         _cleanup_(uservm_closep) uservm *u = NULL;
         _cleanup_(uservm_vm_unrefp) uservm_vm *vm = NULL;
+        _cleanup_(uservm_disks_freep) uservm_disk **disks = NULL;
         _cleanup_json_ json_object *object = NULL;
+        size_t n_disks;
         Exit e;
         int r;
 
@@ -166,14 +208,17 @@ int command_show(const Arguments *arguments) {
         if (e != EXIT_OK)
                 return e;
         r = uservm_get_vm(u, arguments->words[0], &vm);
+        if (r >= 0)
+                r = uservm_list_disks(u, vm->uuid, &disks, &n_disks);
         if (r < 0)
                 return session_failed(u, r);
         if (!option_given(arguments, "json")) {
-                print_vm(vm);
+                print_vm(vm, disks);
                 return output_exit(output_flush());
         }
         object = vm_to_json(vm);
-        return output_exit(object ? json_print(object) : -ENOMEM);
+        r = object ? json_set(object, "disks", disks_to_json(disks, n_disks)) : -ENOMEM;
+        return output_exit(r < 0 ? r : json_print(object));
 }
 
 static const char *or_unknown(const char *version) {

@@ -17,6 +17,12 @@ int command_version(const Arguments *arguments);
 extern const Option options_create[];
 int command_create(const Arguments *arguments);
 
+int command_rename(const Arguments *arguments);
+extern const Option options_set[];
+int command_set(const Arguments *arguments);
+int command_disk_list(const Arguments *arguments);
+int command_disk_resize(const Arguments *arguments);
+
 extern const Option options_delete[];
 int command_delete(const Arguments *arguments);
 int command_start(const Arguments *arguments);

@@ -134,6 +134,14 @@ json_object *job_to_json(const uservm_job *job) {
         return TAKE_PTR(object);
 }
 
+bool vm_memory_pending(const uservm_vm *vm) {
+        return vm->live_memory > 0 && vm->live_memory != vm->memory;
+}
+
+bool vm_vcpus_pending(const uservm_vm *vm) {
+        return vm->live_vcpus > 0 && vm->live_vcpus != vm->vcpus;
+}
+
 char *forward_short_text(const uservm_forward *forward) {
         const char *text = startswith(forward->spec, "127.0.0.1:");
         size_t n;

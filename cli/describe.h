@@ -15,6 +15,10 @@ json_object *disks_to_json(uservm_disk *const *disks, size_t n);
 json_object *job_to_json(const uservm_job *job);
 json_object *strings_to_json(const char *const *strings);
 
+/* Whether a VM that runs has something else now than what is stored. */
+bool vm_memory_pending(const uservm_vm *vm);
+bool vm_vcpus_pending(const uservm_vm *vm);
+
 /* A forward as one would type it: without what is the default anyway. Free it. */
 char *forward_short_text(const uservm_forward *forward);
 

@@ -24,7 +24,8 @@
 typedef struct GuestWait {
         uservm *u;
         const char *name;
-        uservm_state state; /* USERVM_STATE_UNKNOWN: an answer from the port is waited for */
+        uservm_state state; /* one of these is waited for */
+        bool ready;
         uint16_t port;
         uservm_vm *vm; /* as it is now, NULL if it is not known */
         bool synced, changed;
@@ -178,6 +179,10 @@ static bool over(GuestWait *w, Exit *ret_exit) {
                 *ret_exit = EXIT_OK;
                 return w->vm->state == w->state;
         }
+        if (w->ready && w->vm->ready) {
+                *ret_exit = EXIT_OK;
+                return true;
+        }
         *ret_exit = EXIT_FAILED;
         switch (w->vm->state) {
         case USERVM_STATE_STARTING:
@@ -189,6 +194,8 @@ static bool over(GuestWait *w, Exit *ret_exit) {
                 complain("'%s' does not run; start it: uservm start %s", w->name, w->name);
                 return true;
         }
+        if (w->ready)
+                return false;
         if (endpoint_find(w->vm, w->port, &endpoint, &other)) {
                 if (!w->has_endpoint || !endpoint_equal(&endpoint, &w->endpoint))
                         for (size_t i = 0; i < N_PROBES; i++)
@@ -264,6 +271,11 @@ static Exit complain_timeout(const GuestWait *w) {
                 complain("'%s' is not %s in time; it is %s", w->name,
                          uservm_state_to_string(w->state),
                          w->vm ? uservm_state_to_string(w->vm->state) : "not known yet");
+        else if (w->ready)
+                complain("'%s' is not ready in time; there is no answer from a guest agent, nor "
+                         "from "
+                         "the first TCP port that is forwarded to it",
+                         w->name);
         else
                 complain("no answer from TCP port %u of '%s' in time; does a server listen there, "
                          "and on more than the guest's own loopback?",
@@ -297,6 +309,17 @@ Exit guest_wait_state(uservm *u, const char *vm, uservm_state state, uint64_t en
                 .u = u,
                 .name = vm,
                 .state = state,
+                .probes = { PROBE_INIT(PROBE_ANY, 0), PROBE_INIT(PROBE_ANY, 0) },
+        };
+
+        return guest_wait(&w, end_usec);
+}
+
+Exit guest_wait_ready(uservm *u, const char *vm, uint64_t end_usec) {
+        _cleanup_(guest_wait_done) GuestWait w = {
+                .u = u,
+                .name = vm,
+                .ready = true,
                 .probes = { PROBE_INIT(PROBE_ANY, 0), PROBE_INIT(PROBE_ANY, 0) },
         };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Waits for what a VM does: that it reaches a state, or that a server in its guest answers. */
+/* Waits for what a VM does: that it reaches a state, that its guest is up, or that a server in
+ * there answers. */
 
 #include <netinet/in.h>
 #include <stdint.h>
@@ -32,6 +33,9 @@ uint16_t endpoint_format(const Endpoint *endpoint, char ret_address[static ENDPO
 
 /* Until the VM is in the state. */
 Exit guest_wait_state(uservm *u, const char *vm, uservm_state state, uint64_t end_usec);
+
+/* Until its guest is ready, as the service tells. Fails if the VM does not run or stops. */
+Exit guest_wait_ready(uservm *u, const char *vm, uint64_t end_usec);
 
 /* Until a server on the TCP port of the guest answers. Fails if the VM does not run or stops, and
  * if no forward leads to the port. ret_endpoint may be NULL. */

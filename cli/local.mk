@@ -3,6 +3,7 @@
 bin_PROGRAMS += uservm
 uservm_SOURCES = \
 	cli/arguments.c cli/arguments.h \
+	cli/command-config.c \
 	cli/command-create.c \
 	cli/command-forward.c \
 	cli/command-lifecycle.c \
@@ -13,10 +14,16 @@ uservm_SOURCES = \
 	cli/commands.h \
 	cli/describe.c cli/describe.h \
 	cli/guest.c cli/guest.h \
+	cli/input.c cli/input.h \
+	cli/interrupt.c cli/interrupt.h \
+	cli/job.c cli/job.h \
 	cli/main.c \
 	cli/output.c cli/output.h \
+	cli/progress.c cli/progress.h \
 	cli/session.c cli/session.h \
-	service/guest-probe.c service/guest-probe.h
+	cli/settings.c cli/settings.h \
+	service/guest-probe.c service/guest-probe.h \
+	service/size.c service/size.h
 uservm_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/client-lib
 uservm_LDADD = libuservm.la $(JSON_C_LIBS)
 

@@ -24,6 +24,12 @@ const Command commands[] = {
         { "create", "NAME", 0, 1, 0, options_create, "Create a VM and start it", command_create },
         { "delete", "VM...", 1, UINT_MAX, 0, options_delete,
           "Delete VMs and the disks that uservm made for them", command_delete },
+        { "rename", "VM NAME", 2, 2, 0, NULL, "Give a VM another name", command_rename },
+        { "set", "VM", 1, 1, 0, options_set, "Set the memory or virtual CPUs of a VM",
+          command_set },
+        { "disk list", "VM", 1, 1, 0, options_json, "List the disks of a VM", command_disk_list },
+        { "disk resize", "VM DISK SIZE", 3, 3, 0, NULL, "Make a disk of a VM larger",
+          command_disk_resize },
         { "start", "VM...", 1, UINT_MAX, 0, NULL, "Start VMs", command_start },
         { "shutdown", "VM...", 1, UINT_MAX, 0, NULL, "Ask guests to shut down", command_shutdown },
         { "poweroff", "VM...", 1, UINT_MAX, 0, NULL, "Pull the power plug of VMs",
@@ -59,9 +65,13 @@ const Command commands[] = {
 static const struct {
         const char *other, *ours;
 } other_names[] = {
+        { "blockresize", "disk resize" },
         { "define", "create" },
         { "destroy", "poweroff" },
+        { "disks", "disk list" },
+        { "domblklist", "disk list" },
         { "dominfo", "show" },
+        { "domrename", "rename" },
         { "enable", "autostart" },
         { "events", "monitor" },
         { "event", "monitor" },
@@ -73,14 +83,18 @@ static const struct {
         { "login", "ssh" },
         { "ls", "list" },
         { "managedsave", "save" },
+        { "mv", "rename" },
         { "port", "forward list" },
         { "ports", "forward list" },
         { "ps", "list" },
         { "publish", "forward add" },
         { "remove", "delete" },
+        { "resize", "disk resize" },
         { "restart", "reboot" },
         { "rm", "delete" },
         { "run", "create" },
+        { "setmem", "set" },
+        { "setvcpus", "set" },
         { "shell", "ssh" },
         { "status", "show" },
         { "stop", "shutdown" },
@@ -137,13 +151,29 @@ static bool is_group(const char *word) {
         return false;
 }
 
+/* What there is of a group: "add, remove, list". */
+static const char *group_text(const char *group) {
+        static char text[64];
+        size_t n = 0;
+
+        for (const Command *c = commands; c->name; c++) {
+                const char *rest = startswith(c->name, group);
+
+                if (rest && *rest == ' ')
+                        n += (size_t) snprintf(text + n, sizeof(text) - n, "%s%s",
+                                               n > 0 ? ", " : "", rest + 1);
+        }
+        return text;
+}
+
 static Exit complain_no_command(char *const words[], int n_words) {
         if (is_group(words[0])) {
                 if (n_words > 1)
-                        complain("%s: there is no '%s %s'; there are %s add, remove and list",
-                                 words[0], words[0], words[1], words[0]);
+                        complain("%s: there is no '%s %s'; there is %s", words[0], words[0],
+                                 words[1], group_text(words[0]));
                 else
-                        complain("%s: add, remove or list? See uservm --help", words[0]);
+                        complain("%s: which one of %s? See uservm --help", words[0],
+                                 group_text(words[0]));
                 return EXIT_USAGE;
         }
         for (size_t i = 0; i < ELEMENTSOF(other_names); i++)

@@ -110,7 +110,7 @@ static size_t fitting(const char *text, size_t width_max, size_t *ret_width) {
         return bytes;
 }
 
-static size_t text_width(const char *text) {
+size_t text_width(const char *text) {
         size_t width;
 
         fitting(text, SIZE_MAX, &width);
@@ -322,7 +322,8 @@ const char *format_size(uint64_t bytes, char buffer[static SIZE_TEXT_MAX]) {
         double value = (double) bytes;
         size_t unit = 0;
 
-        while (value >= 1024 && unit + 1 < ELEMENTSOF(units)) {
+        /* what would be shown as 1024.0 is one of the next unit */
+        while (value >= 1023.95 && unit + 1 < ELEMENTSOF(units)) {
                 value /= 1024;
                 unit++;
         }

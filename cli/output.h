@@ -48,6 +48,9 @@ int table_print(const Table *table);
  * of "" goes on with the value of the line before. */
 void print_value(const char *label, Style style, const char *value);
 
+/* The columns of the screen that a text takes. */
+size_t text_width(const char *text);
+
 /* Prints text in a style, without control characters. */
 void print_text(Style style, const char *text);
 

@@ -5,22 +5,14 @@
  * can be kept up to date between the events.
  *
  * An interrupt (Ctrl-C) ends this program and nothing else: the service finishes what it has begun.
- */
+ * Jobs are the exception, see job.c. */
 
 #include "session.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "output.h"
-
-uint64_t now_usec(void) {
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t) t.tv_sec * USEC_PER_SEC + (uint64_t) t.tv_nsec / 1000;
-}
 
 Exit output_exit(int r) {
         if (r >= 0)
@@ -73,29 +65,6 @@ Exit complain_error(int r, const char *name, const char *message) {
 
 Exit session_failed(uservm *u, int r) {
         return complain_error(r, uservm_error_name(u), uservm_error_message(u));
-}
-
-uint64_t progress_show(Progress *progress) {
-        uint64_t seconds;
-
-        if (!isatty(STDERR_FILENO))
-                return UINT64_MAX;
-        if (progress->begin == 0)
-                progress->begin = now_usec();
-        seconds = (now_usec() - progress->begin) / USEC_PER_SEC;
-        if (seconds != progress->shown) {
-                fprintf(stderr, "\r%s %s ... %ju s", progress->doing, progress->vm,
-                        (uintmax_t) seconds);
-                fflush(stderr);
-                progress->shown = seconds;
-        }
-        return progress->begin + (seconds + 1) * USEC_PER_SEC;
-}
-
-void progress_end(Progress *progress) {
-        if (progress->shown > 0)
-                fputs("\r\x1b[K", stderr); /* to the end of the line, see console_codes(4) */
-        *progress = (Progress){ .doing = progress->doing, .vm = progress->vm };
 }
 
 /* Milliseconds from now, as poll(2) wants them, not a moment too early. */
@@ -152,6 +121,7 @@ void task_finished(uservm_call *call, int result, void *userdata) {
         }
         task->vm = uservm_vm_ref(uservm_call_get_vm(call));
         task->forward = uservm_forward_ref(uservm_call_get_forward(call));
+        task->deletion = uservm_deletion_ref(uservm_call_get_deletion(call));
 }
 
 void task_done(Task *task) {
@@ -159,6 +129,13 @@ void task_done(Task *task) {
         free(task->error_message);
         uservm_vm_unref(task->vm);
         uservm_forward_unref(task->forward);
+        uservm_deletion_unref(task->deletion);
+}
+
+Exit task_exit(const Task *task) {
+        if (task->result < 0)
+                return complain_error(task->result, task->error_name, task->error_message);
+        return EXIT_OK;
 }
 
 Exit task_wait(uservm *u, int r, Task *task) {
@@ -172,7 +149,5 @@ Exit task_wait(uservm *u, int r, Task *task) {
                 }
         }
         progress_end(&task->progress);
-        if (task->result < 0)
-                return complain_error(task->result, task->error_name, task->error_message);
-        return EXIT_OK;
+        return task_exit(task);
 }

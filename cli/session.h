@@ -9,15 +9,10 @@
 #include <uservm.h>
 
 #include "arguments.h"
+#include "progress.h"
 
 /* Returns EXIT_OK, or complains that what was printed could not be written if r is negative. */
 Exit output_exit(int r);
-
-/* The time of CLOCK_MONOTONIC in microseconds. */
-uint64_t now_usec(void);
-
-#define USEC_PER_SEC UINT64_C(1000000)
-#define USEC_PER_MSEC UINT64_C(1000)
 
 /* Connects to the user's bus. Returns EXIT_OK, or complains. */
 Exit session_open(uservm **ret_handle);
@@ -27,18 +22,6 @@ Exit session_failed(uservm *u, int r);
 
 /* The same for an error that is known by its D-Bus name and message; both may be NULL. */
 Exit complain_error(int r, const char *name, const char *message);
-
-/* A line on standard error that is there from the second second on, if that is a terminal, and goes
- * when it is over: "starting web ... 3 s". */
-typedef struct Progress {
-        const char *doing, *vm;
-        uint64_t begin;
-        uint64_t shown; /* how many seconds it tells of; 0: it is not there */
-} Progress;
-
-/* Returns when it is to be called again, a time of CLOCK_MONOTONIC; UINT64_MAX if never. */
-uint64_t progress_show(Progress *progress);
-void progress_end(Progress *progress);
 
 /* Lets events come in, also those of n_others more file descriptors, and returns after some have,
  * or at a time of CLOCK_MONOTONIC. Returns a negative errno if the bus has gone. */
@@ -55,8 +38,9 @@ typedef struct Task {
         bool finished;
         int result;
         char *error_name, *error_message;
-        uservm_vm *vm;           /* what uservm_call_get_vm() gave */
-        uservm_forward *forward; /* what uservm_call_get_forward() gave */
+        uservm_vm *vm;             /* what uservm_call_get_vm() gave */
+        uservm_forward *forward;   /* what uservm_call_get_forward() gave */
+        uservm_deletion *deletion; /* what uservm_call_get_deletion() gave */
 } Task;
 
 void task_finished(uservm_call *call, int result, void *userdata);
@@ -64,3 +48,6 @@ void task_done(Task *task);
 
 /* r is what the function that began it returned. Returns EXIT_OK, or complains. */
 Exit task_wait(uservm *u, int r, Task *task);
+
+/* The same for one that has finished. */
+Exit task_exit(const Task *task);

@@ -75,6 +75,7 @@ CLI_TESTS = \
 	tests/cli/test_commands.py \
 	tests/cli/test_completion.py \
 	tests/cli/test_guest.py \
+	tests/cli/test_images.py \
 	tests/cli/test_usage.py
 
 TESTS += $(check_PROGRAMS) $(BUS_TESTS) $(CLI_TESTS)

@@ -51,7 +51,7 @@ class Commands(command.Case):
     def test_list_as_JSON(self):
         vms = self.run_command("list", "--json").json
         self.assertEqual([vm["name"] for vm in vms], ["bare", "odd", "on", "web"])
-        self.assertEqual(vms[3], self.run_command("show", "web", "--json").json)
+        self.assertEqual(vms[3] | {"disks": []}, self.run_command("show", "web", "--json").json)
 
     def test_show(self):
         self.assertEqual(self.run_command("show", "web").out, (
@@ -78,7 +78,7 @@ class Commands(command.Case):
             "name": "web", "uuid": uuid(1), "state": "shutoff", "vcpus": 3, "memory": GIB,
             "network": "native", "network-error": "", "autostart": False,
             "live-vcpus": 0, "live-memory": 0, "ready": False,
-            "guest-hostname": "", "guest-os": "", "guest-addresses": [],
+            "guest-hostname": "", "guest-os": "", "guest-addresses": [], "disks": [],
         })
 
     def test_version(self):

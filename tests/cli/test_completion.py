@@ -68,6 +68,7 @@ class Offers:
     def test_commands(self):
         self.assertEqual(self.complete("sh"), ["show", "shutdown"])
         self.assertEqual(self.complete("forward", ""), ["add", "list", "remove"])
+        self.assertEqual(self.complete("disk", ""), ["list", "resize"])
         self.assertEqual(self.complete("help", "po"), ["poweroff"])
 
     def test_options(self):
@@ -75,6 +76,8 @@ class Offers:
         self.assertEqual(self.complete("forward", "add", "--d"), ["--disruptive"])
         self.assertEqual(self.complete("create", "--accelerator", "t"), ["tcg"])
         self.assertEqual(self.complete("wait", "web", "-s", "p"), ["paused"])
+        self.assertEqual(self.complete("create", "--guest-setup", "c"),
+                         ["cloud-init", "credentials"])
 
     def test_VMs(self):
         vms = [self.quoted, "db", "web"]
@@ -86,6 +89,13 @@ class Offers:
         self.assertFalse(set(vms) & set(self.complete("show", "web", "")))
         self.assertEqual(self.complete("autostart", "o"), ["off", "on"])
         self.assertEqual(self.complete("autostart", "on", "w"), ["web"])
+        for name in ["disk", "list"], ["disk", "resize"], ["rename"], ["set"]:
+            self.assertEqual(self.complete(*name, ""), vms)
+
+    def test_disks(self):
+        self.run_command("create", "new", "-s1M", "--add-disk=size=1M", "--no-start")
+        self.assertEqual(self.complete("disk", "resize", "new", ""), ["vda", "vdb"])
+        self.assertFalse({"vda", "vdb"} & set(self.complete("disk", "resize", "new", "vda", "")))
 
     def test_files(self):
         path = f"{self.daemon.folder}/kernel"
@@ -105,7 +115,8 @@ class OffersOfForwards(Offers):
         super().setUp()
         self.need_passt()
 
-    test_VMs = test_commands = test_options = test_files = test_without_the_service = None
+    test_VMs = test_commands = test_options = test_disks = test_files = None
+    test_without_the_service = None
 
     def test_forwards(self):
         forwards = ["127.0.0.1:18080:80/tcp", "127.0.0.1:18081:81/tcp"]
@@ -158,6 +169,7 @@ class Bash(InBash, Offers, command.Case):
     def test_after_an_equals_sign(self):
         self.assertEqual(self.complete("create", "--firmware", "="), ["bios", "uefi"])
         self.assertEqual(self.complete("create", "--firmware", "=", "u"), ["uefi"])
+        self.assertEqual(self.complete("create", "--add-disk", "=", "i"), ["image="])
 
 
 class BashForwards(InBash, OffersOfForwards, command.Case):
@@ -199,7 +211,7 @@ class Scripts(command.Case):
     def test_that_of_zsh_knows_all_options(self):
         with open(f"{COMPLETION}/_uservm", encoding="utf-8") as file:
             script = file.read()
-        names = re.findall(r"^  ([a-z]+(?: add| remove| list)?)\b",
+        names = re.findall(r"^  ([a-z]+(?: add| remove| list| resize)?)\b",
                            self.run_command("--help").out, re.MULTILINE)
         for name in names:
             self.assertRegex(script, rf"(?m)^ +('{name}'|.*\b{name}\b.*)\)")

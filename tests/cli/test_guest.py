@@ -102,6 +102,33 @@ class Answers(Waiting):
         self.assertTrue(self.finish(process, status).err)
 
 
+class Ready(Waiting):
+    def test_a_server_that_answers(self):
+        process = self.wait("web", "--ready", "--timeout=20")
+        self.treat = serve
+        result = self.finish(process)
+        self.assertEqual((result.out, result.err), ("", ""))
+        self.assertIn("     Ready: yes\n", self.run_command("show", "web").out)
+        self.run_command("wait", "web", "--ready")
+
+    def test_not_in_time(self):
+        self.assertIn("     Ready: no\n", self.run_command("show", "web").out)
+        self.refused(TIMEOUT, "wait", "web", "--ready", "--timeout=1", says=["'web'", "not ready"])
+
+    def test_the_VM_does_not_run(self):
+        self.refused(FAILED, "wait", "off", "--ready", says="uservm start off")
+        self.refused(NOT_FOUND, "wait", "nobody", "--ready", says="nobody")
+
+    def test_it_stops_meanwhile(self):
+        process = self.wait("plain", "--ready")
+        self.run_command("poweroff", "plain")
+        self.assertIn("'plain' does not run", self.finish(process, FAILED).err)
+
+    def test_state_ready_and_port(self):
+        self.treat = serve
+        self.run_command("wait", "web", "-s", "running", "-r", "-p", "80", "-t", "20")
+
+
 class States(Waiting):
     def test_it_is_so_already(self):
         self.run_command("wait", "web", "--state", "running", "--timeout=5")

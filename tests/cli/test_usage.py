@@ -40,6 +40,7 @@ class Command:
     def arguments(self, vm):
         """With which nothing but the VM could be wrong."""
         return {"autostart": ["on", vm], "create": [vm, "--kernel=/k"],
+                "disk resize": [vm, "vda", "2T"], "rename": [vm, "other"], "set": [vm, "-c1"],
                 "forward add": [vm, "8080"], "forward remove": [vm, "8080"],
                 "wait": [vm, "--port=80"]}.get(str(self), [vm] if self.max != 0 else [])
 
@@ -51,7 +52,7 @@ class Usage(command.Case):
         super().setUp()
         self.commands = [
             Command(self.run_command("help", *name.split()).out)
-            for name in re.findall(r"^  ([a-z]+(?: add| remove| list)?)\b",
+            for name in re.findall(r"^  ([a-z]+(?: add| remove| list| resize)?)\b",
                                    self.run_command("help").out, re.MULTILINE)]
         self.takers = [c for c in self.commands if c.takes_vm]
 
@@ -98,6 +99,8 @@ class Usage(command.Case):
         self.refused(USAGE, "help", "list", "show", says="'list'")
         self.refused(USAGE, "forward", says=["add", "remove", "list"])
         self.refused(USAGE, "forward", "nonsense", says=["'forward nonsense'", "add"])
+        self.refused(USAGE, "disk", says=["list", "resize"])
+        self.refused(USAGE, "disk", "add", says=["'disk add'", "resize"])
 
     def test_names_of_other_tools(self):
         for other, ours in {"destroy": "poweroff", "undefine": "delete", "rm": "delete",
@@ -157,7 +160,8 @@ class Usage(command.Case):
     def test_values_that_are_wrong(self):
         self.refused(USAGE, "wait", "web", "--port=65536", says="65535")
         self.refused(USAGE, "wait", "web", "--state=blue", says=["'blue'", "shutoff"])
-        self.refused(USAGE, "wait", "web", says=["--port", "--state"])
+        self.refused(USAGE, "wait", "web", says=["--ready", "--port", "--state"])
+        self.refused(USAGE, "set", "web", says=["--memory", "--vcpus"])
         self.refused(USAGE, "autostart", "web", "on", says=["'web'", "on|off"])
         self.refused(USAGE, "create", says="name")
 
