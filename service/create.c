@@ -64,10 +64,14 @@ static int copy_disk_users(Manager *m, DiskUsers *ret) {
                         if (info->disks[j].path)
                                 r = disk_users_add(ret, vm->name, info->disks[j].path,
                                                    !info->disks[j].read_only, false);
-                for (size_t j = 0; info && j < info->n_storage && r >= 0; j++)
-                        if (info->storage[j].base)
-                                r = disk_users_add(ret, vm->name, info->storage[j].base, false,
-                                                   true);
+                for (size_t j = 0; info && j < info->n_storage && r >= 0; j++) {
+                        const DomainStorage *storage = &info->storage[j];
+
+                        if (storage->is_setup) /* there may be a password in it */
+                                r = disk_users_add(ret, vm->name, storage->path, true, false);
+                        if (storage->base && r >= 0)
+                                r = disk_users_add(ret, vm->name, storage->base, false, true);
+                }
         }
         return r;
 }
@@ -131,7 +135,7 @@ static int check_images(Creation *c, sd_bus_error *error) {
 
                 if (!path)
                         continue;
-                r = disk_inspect(path, use, &c->images[i], error);
+                r = disk_inspect(path, use, &c->users, &c->images[i], error);
                 if (r < 0)
                         return r;
                 r = disk_check_users(path, use, &c->users, error);

@@ -10,8 +10,9 @@
  * stranger could so have the guest read any file of the user's (a raw image of a private key), or
  * reach out to the network. So each image of the chain is looked at by itself before the next one
  * is; what it is based on has to be a file, of a format that is noted, in the same folder or in the
- * one where libvirt's session keeps images. A file with a qcow2's data outside of it is not taken
- * at all. Encrypted images are not either: nobody could enter the secret. */
+ * one where libvirt's session keeps images, and not of another VM. A file with a qcow2's data
+ * outside of it is not taken at all. Encrypted images are not either: nobody could enter the
+ * secret. */
 
 #include "disk-check.h"
 
@@ -262,8 +263,24 @@ static int fail_chain(const char *path, int r, const sd_bus_error *reason, sd_bu
                                  path, reason->message);
 }
 
+/* A base that changes is no base; and one that is a disk of a VM may have been named in order to
+ * get at what is on it. */
+static int check_backing_users(const char *path, const DiskUsers *users, sd_bus_error *error) {
+        for (size_t i = 0; i < users->n; i++) {
+                const DiskUser *user = &users->items[i];
+
+                if (!user->writes || user->is_base || !same_file(user->path, path))
+                        continue;
+                return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
+                                         "It is based on '%s', which belongs to VM '%s'.", path,
+                                         user->vm);
+        }
+        return 0;
+}
+
 /* All that the image is based on. */
-static int check_chain(const char *path, const ImageInfo *info, sd_bus_error *error) {
+static int check_chain(const char *path, const ImageInfo *info, const DiskUsers *users,
+                       sd_bus_error *error) {
         _cleanup_free_ char *next = info->backing ? strdup(info->backing) : NULL;
 
         if (info->backing && !next)
@@ -277,7 +294,9 @@ static int check_chain(const char *path, const ImageInfo *info, sd_bus_error *er
                         return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                                  "The disk '%s' is based on more than %d others.",
                                                  path, CHAIN_MAX);
-                r = inspect(next, &backing, &reason);
+                r = check_backing_users(next, users, &reason);
+                if (r >= 0)
+                        r = inspect(next, &backing, &reason);
                 if (r < 0)
                         return fail_chain(path, r, &reason, error);
                 free(next);
@@ -286,7 +305,8 @@ static int check_chain(const char *path, const ImageInfo *info, sd_bus_error *er
         return 0;
 }
 
-int disk_inspect(const char *path, DiskUse use, ImageInfo **ret, sd_bus_error *error) {
+int disk_inspect(const char *path, DiskUse use, const DiskUsers *users, ImageInfo **ret,
+                 sd_bus_error *error) {
         _cleanup_(image_info_freep) ImageInfo *info = NULL;
         struct stat st;
         int r;
@@ -297,7 +317,7 @@ int disk_inspect(const char *path, DiskUse use, ImageInfo **ret, sd_bus_error *e
         if (r >= 0)
                 r = inspect(path, &info, error);
         if (r >= 0)
-                r = check_chain(path, info, error);
+                r = check_chain(path, info, users, error);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(info);

@@ -20,16 +20,10 @@ typedef enum DiskUse {
         DISK_AS_BASE,  /* to make a new image of it or on top of it */
 } DiskUse;
 
-/* Checks that an image can be used so by this user: absolute path, a regular file or block device,
- * qcow2 or raw, readable (and writable), not encrypted, corrupt, or open in another program, and
- * all that it is based on there and as it should be.
- * *ret is what qemu-img says of it. */
-int disk_inspect(const char *path, DiskUse use, ImageInfo **ret, sd_bus_error *error);
-
-/* A file that a VM has as a disk. */
+/* A file that a VM has as a disk, or that uservm made for it. */
 typedef struct DiskUser {
         char *vm, *path;
-        bool writes;
+        bool writes;  /* to it, or it is nobody else's business */
         bool is_base; /* a disk of the VM is based on it */
 } DiskUser;
 
@@ -40,6 +34,13 @@ typedef struct DiskUsers {
 
 void disk_users_done(DiskUsers *users);
 int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writes, bool is_base);
+
+/* Checks that an image can be used so by this user: absolute path, a regular file or block device,
+ * qcow2 or raw, readable (and writable), not encrypted, corrupt, or open in another program, and
+ * all that it is based on there, as it should be, and no file that a VM of the users writes to.
+ * *ret is what qemu-img says of it. */
+int disk_inspect(const char *path, DiskUse use, const DiskUsers *users, ImageInfo **ret,
+                 sd_bus_error *error);
 
 /* Checks that no VM has the file in a way that does not go together with this use: a base must not
  * be written to, and a disk belongs to one VM. ImageUnusable names the VM. Files are compared, not

@@ -23,6 +23,7 @@
 #include <signal.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "util.h"
@@ -185,13 +186,29 @@ static int set_descriptors(int output_fd, int error_fd) {
                        : close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
+/* In the child. */
+static int set_limit(int resource, uint64_t value) {
+        const struct rlimit limit = { value, value };
+
+        return value == 0 ? 0 : setrlimit(resource, &limit);
+}
+
+static int set_limits(const ProcessLimits *limits) {
+        if (!limits)
+                return 0;
+        if (set_limit(RLIMIT_AS, limits->memory) < 0 || set_limit(RLIMIT_CPU, limits->cpu_sec) < 0)
+                return -1;
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
 /* The child's side of fork(2), where other threads may have held any lock: system calls only. */
-_Noreturn static void become(const char *const argv[], char **environment, int output_fd,
-                             int error_fd, int failure_fd, pid_t parent) {
+_Noreturn static void become(const char *const argv[], char **environment,
+                             const ProcessLimits *limits, int output_fd, int error_fd,
+                             int failure_fd, pid_t parent) {
         int failure;
 
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) >= 0 && getppid() == parent && reset_signals() >= 0 &&
-            set_descriptors(output_fd, error_fd) >= 0)
+            set_descriptors(output_fd, error_fd) >= 0 && set_limits(limits) >= 0)
                 execvpe(argv[0], (char *const *) argv, environment);
         failure = errno;
         (void) !write(failure_fd, &failure, sizeof(failure));
@@ -209,7 +226,8 @@ static int read_failure(int fd) {
         return n == sizeof(failure) ? -failure : 0;
 }
 
-static int spawn(const char *const argv[], int output_fd, int error_fd, pid_t *ret_pid) {
+static int spawn(const char *const argv[], const ProcessLimits *limits, int output_fd, int error_fd,
+                 pid_t *ret_pid) {
         _cleanup_free_ char **environment = environment_in_c_locale();
         pid_t parent = getpid(), pid;
         int failure[2], r;
@@ -221,7 +239,7 @@ static int spawn(const char *const argv[], int output_fd, int error_fd, pid_t *r
 
         pid = fork();
         if (pid == 0)
-                become(argv, environment, output_fd, error_fd, failure[1], parent);
+                become(argv, environment, limits, output_fd, error_fd, failure[1], parent);
         r = pid < 0 ? -errno : 0;
         close(failure[1]);
         if (r >= 0)
@@ -255,11 +273,11 @@ static int attend(pid_t pid, Stream *output, Stream *error, const ProcessWatch *
 }
 
 int process_run(const char *const argv[], char **ret_output, char **ret_error) {
-        return process_run_watched(argv, NULL, ret_output, ret_error);
+        return process_run_watched(argv, NULL, NULL, ret_output, ret_error);
 }
 
-int process_run_watched(const char *const argv[], const ProcessWatch *watch, char **ret_output,
-                        char **ret_error) {
+int process_run_watched(const char *const argv[], const ProcessWatch *watch,
+                        const ProcessLimits *limits, char **ret_output, char **ret_error) {
         _cleanup_stream_ Stream output = { .fd = -EBADF }, error = { .fd = -EBADF };
         _cleanup_close_ int output_fd = -EBADF, error_fd = -EBADF;
         pid_t pid = 0;
@@ -272,7 +290,7 @@ int process_run_watched(const char *const argv[], const ProcessWatch *watch, cha
         if (r < 0)
                 return r;
 
-        r = spawn(argv, output_fd, error_fd, &pid);
+        r = spawn(argv, limits, output_fd, error_fd, &pid);
         if (r < 0)
                 return r;
 

@@ -5,6 +5,7 @@
  * involved; the program is looked up in $PATH. */
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Runs argv[0] with standard input from /dev/null, C locale (LC_ALL=C), no inherited file
  * descriptor but 0, 1, 2, default signal dispositions and an empty signal mask.
@@ -26,6 +27,13 @@ typedef struct ProcessWatch {
         int cancel_fd; /* once this can be read, the program is killed: -ECANCELED */
 } ProcessWatch;
 
-/* As process_run(); watch may be NULL. */
-int process_run_watched(const char *const argv[], const ProcessWatch *watch, char **ret_output,
-                        char **ret_error);
+/* For a program that reads what a stranger made. It gets no privileges from set-user-ID programs
+ * either (PR_SET_NO_NEW_PRIVS(2const)). */
+typedef struct ProcessLimits {
+        uint64_t memory;  /* address space, bytes; 0: as this process, as the next */
+        uint64_t cpu_sec; /* it is killed then: 128 + SIGXCPU or SIGKILL */
+} ProcessLimits;
+
+/* As process_run(); watch and limits may be NULL. */
+int process_run_watched(const char *const argv[], const ProcessWatch *watch,
+                        const ProcessLimits *limits, char **ret_output, char **ret_error);

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Paths that are given to it are absolute: qemu-img takes "nbd:…" or "-x" for something other than
- * a file, but nothing that begins with a slash. */
+ * a file, but nothing that begins with a slash.
+ *
+ * An image from a stranger may be made such that qemu-img takes all the memory, or all the time. To
+ * look at an honest one takes some megabytes and milliseconds; only a copy, which is watched over
+ * and can be cancelled, takes as long as it takes. */
 
 #include "qemu-img.h"
 
@@ -9,6 +13,9 @@
 
 #include "error.h"
 #include "util.h"
+
+#define MEMORY_MAX (1ULL << 30)
+#define CPU_SEC_MAX 60
 
 static char *last_line(char *text) {
         size_t n = strlen(text);
@@ -24,11 +31,15 @@ static char *last_line(char *text) {
 
 int qemu_img_run(const char *const argv[], const ProcessWatch *watch, char **ret_output,
                  char **ret_words, sd_bus_error *error) {
+        const ProcessLimits limits = {
+                .memory = watch ? 0 : MEMORY_MAX,
+                .cpu_sec = watch ? 0 : CPU_SEC_MAX,
+        };
         _cleanup_free_ char *output = NULL, *complaint = NULL;
         char *words;
         int r;
 
-        r = process_run_watched(argv, watch, &output, &complaint);
+        r = process_run_watched(argv, watch, &limits, &output, &complaint);
         if (r == -ENOENT)
                 return sd_bus_error_set(error, USERVM_ERROR_NOT_SUPPORTED,
                                         "qemu-img is not installed. It comes with the package "

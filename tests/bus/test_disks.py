@@ -179,6 +179,18 @@ class Disks(daemon.Case):
         with open(self.stored("web.seed.iso"), "rb") as file:
             return file.read()
 
+    def test_no_other_VM_can_have_it(self):
+        """Nor an image that names it as what it is based on."""
+        self.seed(password="open sesame", user="ali")
+        thief = f"{self.daemon.home}/thief.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+                        self.stored("web.seed.iso"), thief], check=True)
+        for setting in "disk", "image":
+            self.assertFails("ImageUnusable", self.bus.create, name="thief", says="VM 'web'",
+                             **{setting: thief})
+            self.assertFails("ImageUnusable", self.bus.create, name="thief", says="VM 'web'",
+                             **{setting: self.stored("web.seed.iso")})
+
     def test_a_key_and_a_password(self):
         seed = self.seed(ssh_keys=[KEY], password="open sesame", user="ali")
         self.assertIn(b"CD001", seed)

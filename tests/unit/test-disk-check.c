@@ -11,7 +11,7 @@ static int inspect(const char *path, char **ret_format, sd_bus_error *error) {
         _cleanup_(image_info_freep) ImageInfo *info = NULL;
         int r;
 
-        r = disk_inspect(path, DISK_IN_PLACE, &info, error);
+        r = disk_inspect(path, DISK_IN_PLACE, &(DiskUsers){}, &info, error);
         if (r >= 0)
                 *ret_format = strdup(info->format);
         return r;
@@ -185,7 +185,8 @@ TEST(a_base_is_only_read) {
 
         CHECK_INT(qemu_img("create", "-q", "-f", "qcow2", in_root("readonly"), "3M", NULL), 0);
         CHECK_INT(chmod(in_root("readonly"), 0400), 0);
-        CHECK_INT(disk_inspect(in_root("readonly"), DISK_AS_BASE, &info, &error), 0);
+        CHECK_INT(disk_inspect(in_root("readonly"), DISK_AS_BASE, &(DiskUsers){}, &info, &error),
+                  0);
         CHECK_INT(info->virtual_size, 3 << 20);
 }
 
@@ -232,6 +233,34 @@ TEST(what_other_VMs_have) {
         disk_users_done(&users);
 }
 
+/* As one would be that is to show a guest the disk of another, or the password in its seed. */
+TEST(a_chain_that_ends_at_a_disk_of_another_VM) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL, other_error = SD_BUS_ERROR_NULL;
+        _cleanup_(image_info_freep) ImageInfo *info = NULL;
+        DiskUsers users = {};
+
+        write_zeros(in_root("seed"), 4096);
+        CHECK_INT(qemu_img("create", "-q", "-f", "qcow2", "-b", in_root("seed"), "-F", "raw",
+                           in_root("peeper"), NULL),
+                  0);
+        CHECK_INT(qemu_img("create", "-q", "-f", "qcow2", "-b", in_root("peeper"), "-F", "qcow2",
+                           in_root("peeper2"), NULL),
+                  0);
+        CHECK_INT(symlink(in_root("seed"), in_root("seed-link")), 0);
+        CHECK_INT(disk_users_add(&users, "other", in_root("seed"), false, false), 0);
+        CHECK_INT(disk_users_add(&users, "other", in_root("seed"), false, true), 0);
+        CHECK_INT(disk_inspect(in_root("peeper2"), DISK_IN_PLACE, &users, &info, &error), 0);
+
+        CHECK_INT(disk_users_add(&users, "web", in_root("seed-link"), true, false), 0);
+        info = image_info_free(info);
+        CHECK_ERROR(disk_inspect(in_root("peeper2"), DISK_IN_PLACE, &users, &info, &error),
+                    USERVM_ERROR_IMAGE_UNUSABLE);
+        CHECK_MENTIONS(error.message, "belongs to VM 'web'");
+        CHECK(disk_inspect(in_root("peeper"), DISK_AS_BASE, &users, &info, &other_error) < 0);
+        CHECK_MENTIONS(other_error.message, "belongs to VM 'web'");
+        disk_users_done(&users);
+}
+
 TEST(permissions) {
         /* Root is refused nothing. */
         if (geteuid() == 0)
@@ -272,5 +301,6 @@ TEST(readable_files) {
 TEST_MAIN(begins_in_a_folder_of_its_own, raw_image, what_is_no_image, formats_that_are_not_taken,
           encrypted_image, broken_qcow2, backing_chain, a_chain_that_goes_elsewhere,
           where_images_are_kept_is_not_elsewhere, a_backing_file_of_no_noted_format,
-          data_in_another_file, image_in_use, a_base_is_only_read, what_other_VMs_have, permissions,
-          readable_files, leaves_nothing_behind)
+          data_in_another_file, image_in_use, a_base_is_only_read, what_other_VMs_have,
+          a_chain_that_ends_at_a_disk_of_another_VM, permissions, readable_files,
+          leaves_nothing_behind)

@@ -145,6 +145,22 @@ TEST(signals_are_default_and_unblocked) {
         CHECK_INT(is_ignored & ~(3ULL << 31), 0);
 }
 
+TEST(limits_are_kept) {
+        const char *const show[] = { "sh", "-c",
+                                     "ulimit -v; ulimit -t; grep NoNewPrivs /proc/self/status",
+                                     NULL };
+        const char *const work[] = { "sh", "-c", "while :; do :; done", NULL };
+        const ProcessLimits limits = { .memory = 1 << 30, .cpu_sec = 1 };
+        const ProcessLimits none = {};
+        _cleanup_free_ char *output = NULL, *without = NULL;
+
+        CHECK_INT(process_run_watched(show, NULL, &limits, &output, NULL), 0);
+        CHECK_STR(output, "1048576\n1\nNoNewPrivs:\t1\n");
+        CHECK_INT(process_run_watched(show, NULL, &none, &without, NULL), 0);
+        CHECK(strstr(without, "NoNewPrivs:\t1\n"));
+        CHECK_INT(process_run_watched(work, NULL, &limits, NULL, NULL), 128 + SIGKILL);
+}
+
 TEST(what_stays_in_the_background_is_not_waited_for) {
         _cleanup_free_ char *output = NULL;
         struct timespec start, end;
@@ -210,5 +226,6 @@ TEST_MAIN(keeps_the_streams_apart, silence_is_an_empty_string, output_may_be_dis
           program_that_does_not_exist, program_that_is_no_program, death_by_signal,
           arguments_are_not_interpreted, at_most_a_mebibyte_is_kept, large_output_is_complete,
           locale_is_c, standard_input_is_empty, no_other_descriptor_is_inherited,
-          signals_are_default_and_unblocked, what_stays_in_the_background_is_not_waited_for,
-          fifty_at_once, no_descriptor_is_left_behind)
+          signals_are_default_and_unblocked, limits_are_kept,
+          what_stays_in_the_background_is_not_waited_for, fifty_at_once,
+          no_descriptor_is_left_behind)
