@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The kernel tells through a pidfd when a passt ends. Most often that is because its VM ended, and
- * libvirt's event of that is on its way; so there is a short wait before anything is done about it,
- * still within the second after which QEMU tries to reach passt again.
+ * libvirt's event of that is on its way; so there is a wait before anything is done about it, still
+ * within the second after which QEMU tries to reach passt again.
  *
  * A passt that ends within half a minute of its start has not got over what ended it: then each
  * wait is four times the last, up to 30 seconds, and the forwards show as failed meanwhile. */
@@ -22,7 +22,8 @@
 #include "operation.h"
 #include "vm-bus.h"
 
-#define FIRST_WAIT_USEC 100000ULL
+/* libvirt looks every 0.2 s whether a QEMU that it ends has ended (virProcessKillPainfully()). */
+#define FIRST_WAIT_USEC 400000ULL
 #define LONGEST_WAIT_USEC (30 * 1000000ULL)
 #define STABLE_USEC (30 * 1000000ULL)
 
@@ -70,12 +71,11 @@ static void set_error(NetworkWatch *w, const char *error) {
 
 static int revive_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
         _cleanup_free_ char *stored_xml = NULL;
-        int active, r;
+        int state, r;
 
-        active = virDomainIsActive(domain);
-        if (active < 0)
+        if (virDomainGetState(domain, &state, NULL, 0) < 0)
                 return error_from_libvirt(error, "ask whether VM '%s' runs", o->name);
-        if (active == 0 || !o->vm->network)
+        if (state == VIR_DOMAIN_SHUTOFF || state == VIR_DOMAIN_SHUTDOWN || !o->vm->network)
                 return 0;
         stored_xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE);
         if (!stored_xml)
@@ -98,14 +98,18 @@ static void log_ended(const VM *vm, const char *text) {
                   "VM '%s': %s", vm->name, text);
 }
 
-/* By now it is known if it was the VM that ended. */
+/* By now it is known if it was the VM that ended, or is ending. */
+static bool is_wanted(const VM *vm) {
+        return vm->watch && vm_is_active(vm) && vm_state(vm) != VM_STOPPING;
+}
+
 static int revive_prepare(Operation *o, sd_bus_error *error) {
         static const char ended[] = "passt has ended unexpectedly; it is being started anew";
         NetworkWatch *w = o->vm->watch;
 
         if (w)
                 w->reviving = false;
-        if (w && vm_is_active(o->vm) && isempty(network_watch_error(w))) {
+        if (is_wanted(o->vm) && isempty(network_watch_error(w))) {
                 log_ended(o->vm, ended);
                 set_error(w, ended);
         }
@@ -153,9 +157,9 @@ static void revive_later(NetworkWatch *w) {
         uint64_t now;
         int r;
 
-        /* A VM that is being powered off or saved takes its passt along; it is looked at again when
-         * that is over. */
-        if (w->revival || w->reviving || w->vm->transition == VM_STOPPING ||
+        /* A VM that is being powered off or saved, or has shut down, takes its passt along; it is
+         * looked at again when that is over. */
+        if (w->revival || w->reviving || vm_state(w->vm) == VM_STOPPING ||
             sd_event_now(w->vm->manager->event, CLOCK_MONOTONIC, &now) < 0)
                 return;
         w->wait_usec = next_wait(w, now);

@@ -68,6 +68,8 @@ static void log_failed_forwards(const VM *vm, const VMSnapshot *before) {
         char more[48] = "";
         size_t n = 0;
 
+        if (vm->snapshot->state != VM_RUNNING && vm->snapshot->state != VM_PAUSED)
+                return; /* one that shuts down loses its passt */
         for (size_t i = 0; i < list->n; i++)
                 if (list->items[i].state == FORWARD_FAILED &&
                     !had_failed(before, &list->items[i])) {
