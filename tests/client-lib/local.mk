@@ -34,7 +34,10 @@ tests_client_lib_glib_example_CPPFLAGS = -I$(top_srcdir)/client-lib
 tests_client_lib_glib_example_CFLAGS = $(AM_CFLAGS) $(GLIB_CFLAGS)
 tests_client_lib_glib_example_LDADD = libuservm.la $(GLIB_LIBS)
 
-TESTS += tests/client-lib/test-symbols
-$(LIBRARY_TESTS:%=%.log): uservmd $(LIBRARY_EXAMPLES)
+TESTS += tests/client-lib/test-symbols tests/client-lib/test-threads
+$(LIBRARY_TESTS:%=%.log) tests/client-lib/test-threads.log: uservmd $(LIBRARY_EXAMPLES)
 
-EXTRA_DIST += tests/client-lib/page.c tests/client-lib/test-symbols
+EXTRA_DIST += \
+	tests/client-lib/page.c \
+	tests/client-lib/test-symbols \
+	tests/client-lib/test-threads

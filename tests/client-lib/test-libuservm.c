@@ -960,9 +960,12 @@ static void *use_a_handle(void *userdata) {
         const PrivateBus *bus = userdata;
         _cleanup_(uservm_closep) uservm *u = NULL;
         intptr_t failures = 0;
+        Seen s = {};
 
         if (uservm_open(bus->address, &u) < 0)
                 return (void *) 1;
+        s.u = u;
+        failures += uservm_watch_start(u, on_change, &s, NULL) < 0;
         for (int i = 0; i < 50; i++) {
                 _cleanup_(uservm_vms_freep) uservm_vm **vms = NULL;
                 Outcome o = {};
@@ -973,6 +976,7 @@ static void *use_a_handle(void *userdata) {
                 failures += uservm_get_vm_async(u, "web", on_done, &o, NULL) < 0;
                 failures += !PUMP(u, o.n) || o.result != 0;
         }
+        failures += !PUMP(u, s.synced) || s.added != 2 || s.gone != 0;
         return (void *) failures;
 }
 
