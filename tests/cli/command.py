@@ -94,14 +94,19 @@ class Case(daemon.Case):
             self.assertIn(words, result.err)
         return result
 
-    def run_on_terminal(self, *arguments, columns=80, environment=None):
-        """What it writes, standard error included, on a terminal of that width."""
+    def spawn_on_terminal(self, *arguments, columns=80, environment=None):
+        """Returns the process, and our side of its terminal, which is of that width."""
         terminal, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=side, stdout=side, stderr=side, close_fds=True,
             env=self.environment(**{"TERM": "xterm"} | (environment or {})))
         os.close(side)
+        return process, terminal
+
+    def run_on_terminal(self, *arguments, **keywords):
+        """What it writes, standard error included."""
+        process, terminal = self.spawn_on_terminal(*arguments, **keywords)
         text = read_terminal(terminal)
         self.assertEqual(process.wait(TIMEOUT_SEC), OK, text)
         return text.decode().replace("\r\n", "\n")

@@ -2,12 +2,10 @@
 """What each command does, and what it prints: for people, for programs, and on a terminal."""
 
 import os
-import subprocess
-import threading
 
 import command
 import tap
-from command import FAILED, NOT_FOUND, USAGE, passt_nic
+from command import FAILED, NOT_FOUND, OK, USAGE, passt_nic
 from daemon import USER_NIC, domain, uuid
 
 GIB = 1024 ** 3
@@ -281,12 +279,14 @@ class Terminal(command.Case):
                               zip(lines, ("STATE", "running", "shutoff", "shutoff"))}), 1)
 
     def test_progress_of_what_takes_longer(self):
-        timer = threading.Timer(1.5, subprocess.run, [[command.USERVM, "start", "other"]],
-                                {"env": self.environment(), "check": True})
-        timer.start()
-        text = self.run_on_terminal("wait", "other", "--state=running")
-        timer.join()
-        self.assertEqual(text, "\rwaiting for other ... 1 s\r\x1b[K")
+        process, terminal = self.spawn_on_terminal("wait", "other", "--state=running")
+        text = b""
+        while b" 1 s" not in text:  # it has the whole test's time for that
+            text += os.read(terminal, 100)
+        self.run_command("start", "other")
+        text += command.read_terminal(terminal)
+        self.assertEqual(process.wait(command.TIMEOUT_SEC), OK)
+        self.assertRegex(text, rb"\A(\rwaiting for other \.\.\. \d+ s)+\r\x1b\[K\Z")
 
 
 if __name__ == "__main__":
