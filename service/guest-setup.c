@@ -237,8 +237,9 @@ static int join_keys(char *const *keys, char **ret) {
         return 0;
 }
 
-/* tmpfiles.d(5): f writes a file that is not there, and a colon gives mode or owner only to what is
- * made. The root of a home may exist with other permissions, say, which are then left alone. */
+/* tmpfiles.d(5): f writes a file that is not there, and a colon gives mode and owner only to what
+ * is made. C heeds no colon, so the home has the mode of /etc/skel: one given here would be set
+ * anew at each boot, whatever the user has made of it. */
 static int tmpfiles_lines(const GuestSetup *s, const char *keys, char **ret) {
         _cleanup_free_ char *text = NULL;
         size_t size;
