@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "commands.h"
 #include "config.h"
@@ -174,6 +175,20 @@ static void print_guest(const uservm_vm *vm) {
                 print_value(a == vm->guest_addresses ? "Addresses" : "", STYLE_PLAIN, *a);
 }
 
+/* What failed last, and when: "2026-11-24 12:00:00 Start: Could not ...". */
+static void print_last_error(const uservm_vm *vm) {
+        time_t seconds = (time_t) (vm->last_error_time / USEC_PER_SEC);
+        struct tm local;
+        char when[32];
+
+        if (!*vm->last_error || !localtime_r(&seconds, &local) ||
+            strftime(when, sizeof(when), "%F %T", &local) == 0)
+                return;
+        printf("%10s: %s %s: ", "Failure", when, vm->last_error_operation);
+        print_text(STYLE_BAD, vm->last_error);
+        putchar('\n');
+}
+
 static void print_vm(const uservm_vm *vm, uservm_disk *const *disks) {
         const char *state = uservm_state_to_string(vm->state);
 
@@ -193,6 +208,7 @@ static void print_vm(const uservm_vm *vm, uservm_disk *const *disks) {
                 print_value("", STYLE_BAD, vm->network_error);
         for (size_t i = 0; i < vm->n_forwards; i++)
                 print_forward_line(i == 0 ? "Forwards" : "", vm->forwards[i]);
+        print_last_error(vm);
 }
 
 int command_show(const Arguments *arguments) {

@@ -81,6 +81,7 @@ static json_object *changed_to_json(uint64_t changed) {
                 { USERVM_CHANGED_GUEST_HOSTNAME, "guest-hostname" },
                 { USERVM_CHANGED_GUEST_OS, "guest-os" },
                 { USERVM_CHANGED_GUEST_ADDRESSES, "guest-addresses" },
+                { USERVM_CHANGED_LAST_ERROR, "last-error" },
         };
         const char *set[ELEMENTSOF(names) + 1] = {};
         size_t n = 0;
@@ -191,6 +192,8 @@ static void print_guest_changed(const uservm_change *change) {
                            format_size(vm->live_memory, text));
         if ((change->changed & USERVM_CHANGED_GUEST_HOSTNAME) && *vm->guest_hostname)
                 print_line(vm->name, STYLE_PLAIN, "guest host name ", vm->guest_hostname);
+        if ((change->changed & USERVM_CHANGED_LAST_ERROR) && *vm->last_error)
+                print_line(vm->name, STYLE_BAD, "failure: ", vm->last_error);
         if ((change->changed & USERVM_CHANGED_GUEST_OS) && *vm->guest_os)
                 print_line(vm->name, STYLE_PLAIN, "guest OS ", vm->guest_os);
         for (const char *const *a = vm->guest_addresses;

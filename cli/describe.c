@@ -94,7 +94,10 @@ json_object *vm_to_json(const uservm_vm *vm) {
             set_bool(object, "ready", vm->ready) < 0 ||
             set_string(object, "guest-hostname", vm->guest_hostname) < 0 ||
             set_string(object, "guest-os", vm->guest_os) < 0 ||
-            json_set(object, "guest-addresses", strings_to_json(vm->guest_addresses)) < 0)
+            json_set(object, "guest-addresses", strings_to_json(vm->guest_addresses)) < 0 ||
+            set_string(object, "last-error", vm->last_error) < 0 ||
+            set_string(object, "last-error-operation", vm->last_error_operation) < 0 ||
+            set_number(object, "last-error-time", vm->last_error_time) < 0)
                 return NULL;
         return TAKE_PTR(object);
 }

@@ -192,6 +192,9 @@ typedef struct uservm_forward {
  * @guest_hostname: the guest's host name; empty if it has no agent, or does not run
  * @guest_os: the guest's operating system, for people; empty likewise
  * @guest_addresses: the guest's own IP addresses, and a NULL; none likewise
+ * @last_error: why what was done to it last and failed did so; empty if nothing has
+ * @last_error_operation: what that was, like "Start"; empty likewise
+ * @last_error_time: when that was, in microseconds since 1970 (CLOCK_REALTIME); 0 likewise
  */
 typedef struct uservm_vm {
         const char *name;
@@ -210,6 +213,9 @@ typedef struct uservm_vm {
         const char *guest_hostname;
         const char *guest_os;
         const char *const *guest_addresses;
+        const char *last_error;
+        const char *last_error_operation;
+        uint64_t last_error_time;
 } uservm_vm;
 
 /**
@@ -1315,6 +1321,7 @@ typedef enum uservm_event {
  * @USERVM_CHANGED_GUEST_HOSTNAME: its guest's host name
  * @USERVM_CHANGED_GUEST_OS: its guest's operating system
  * @USERVM_CHANGED_GUEST_ADDRESSES: its guest's addresses
+ * @USERVM_CHANGED_LAST_ERROR: what was done to it last and failed
  */
 typedef enum uservm_changed {
         USERVM_CHANGED_NAME = 1 << 0,
@@ -1331,6 +1338,7 @@ typedef enum uservm_changed {
         USERVM_CHANGED_GUEST_HOSTNAME = 1 << 11,
         USERVM_CHANGED_GUEST_OS = 1 << 12,
         USERVM_CHANGED_GUEST_ADDRESSES = 1 << 13,
+        USERVM_CHANGED_LAST_ERROR = 1 << 14,
 } uservm_changed;
 
 /**

@@ -124,6 +124,8 @@ _public_ uservm_vm *uservm_vm_unref(uservm_vm *vm) {
         free_const(vm->name);
         free_const(vm->uuid);
         free_const(vm->network_error);
+        free_const(vm->last_error);
+        free_const(vm->last_error_operation);
         uservm_forwards_free((uservm_forward **) vm->forwards);
         free_const(vm->guest_hostname);
         free_const(vm->guest_os);
@@ -314,6 +316,21 @@ static bool forwards_equal(const uservm_vm *a, const uservm_vm *b) {
 
 /* VMs */
 
+static int read_last_error(sd_bus_message *m, void *member) {
+        const char *operation, *error;
+        uservm_vm *vm = member;
+        int r;
+
+        r = sd_bus_message_read(m, "v", "(sst)", &operation, &error, &vm->last_error_time);
+        if (r < 0)
+                return r;
+        free_const(vm->last_error);
+        free_const(vm->last_error_operation);
+        vm->last_error = strdup(error);
+        vm->last_error_operation = strdup(operation);
+        return vm->last_error && vm->last_error_operation ? 0 : -ENOMEM;
+}
+
 static const Key vm_keys[] = {
         { "Name", read_string, offsetof(uservm_vm, name) },
         { "UUID", read_string, offsetof(uservm_vm, uuid) },
@@ -330,6 +347,7 @@ static const Key vm_keys[] = {
         { "GuestHostname", read_string, offsetof(uservm_vm, guest_hostname) },
         { "GuestOS", read_string, offsetof(uservm_vm, guest_os) },
         { "GuestAddresses", read_strings, offsetof(uservm_vm, guest_addresses) },
+        { "LastError", read_last_error, 0 },
         {},
 };
 
@@ -351,13 +369,20 @@ static int copy_forwards(uservm_vm *vm, const uservm_vm *from) {
         return 0;
 }
 
+static bool has_strings(const uservm_vm *vm) {
+        return vm->name && vm->uuid && vm->network_error && vm->guest_hostname && vm->guest_os &&
+               vm->last_error && vm->last_error_operation;
+}
+
 static int copy_strings(uservm_vm *vm, const uservm_vm *from) {
         vm->name = strdup(from->name);
         vm->uuid = strdup(from->uuid);
         vm->network_error = strdup(from->network_error);
         vm->guest_hostname = strdup(from->guest_hostname);
         vm->guest_os = strdup(from->guest_os);
-        if (!vm->name || !vm->uuid || !vm->network_error || !vm->guest_hostname || !vm->guest_os)
+        vm->last_error = strdup(from->last_error);
+        vm->last_error_operation = strdup(from->last_error_operation);
+        if (!has_strings(vm))
                 return -ENOMEM;
         return strings_copy(from->guest_addresses, &vm->guest_addresses);
 }
@@ -384,6 +409,7 @@ static int vm_new(const char *path, const uservm_vm *before, uservm_vm **ret) {
                 vm->live_vcpus = before->live_vcpus;
                 vm->live_memory = before->live_memory;
                 vm->ready = before->ready;
+                vm->last_error_time = before->last_error_time;
                 r = copy_strings(vm, before);
                 if (r < 0)
                         return r;
@@ -405,7 +431,7 @@ int vm_read(sd_bus_message *m, const char *path, const uservm_vm *before, uservm
         r = dictionary_read(m, vm_keys, vm);
         if (r < 0)
                 return r;
-        if (!vm->name || !vm->uuid || !vm->network_error || !vm->guest_hostname || !vm->guest_os)
+        if (!has_strings(vm))
                 return -EBADMSG;
         r = strings_ensure(&vm->guest_addresses);
         if (r < 0)
@@ -430,7 +456,10 @@ uint64_t vm_compare(const uservm_vm *a, const uservm_vm *b) {
                (streq(a->guest_os, b->guest_os) ? 0 : USERVM_CHANGED_GUEST_OS) |
                (strings_equal(a->guest_addresses, b->guest_addresses)
                         ? 0
-                        : USERVM_CHANGED_GUEST_ADDRESSES);
+                        : USERVM_CHANGED_GUEST_ADDRESSES) |
+               (a->last_error_time == b->last_error_time && streq(a->last_error, b->last_error)
+                        ? 0
+                        : USERVM_CHANGED_LAST_ERROR);
 }
 
 /* The host */

@@ -77,7 +77,18 @@ class Commands(command.Case):
             "network": "native", "network-error": "", "autostart": False,
             "live-vcpus": 0, "live-memory": 0, "ready": False,
             "guest-hostname": "", "guest-os": "", "guest-addresses": [], "disks": [],
+            "last-error": "", "last-error-operation": "", "last-error-time": 0,
         })
+
+    def test_what_failed_last(self):
+        """There is no systemd on this bus that could be asked for it."""
+        self.assertNotIn("Failure:", self.run_command("show", "web").out)
+        self.refused(FAILED, "autostart", "on", "web", says="systemd")
+        self.assertRegex(self.run_command("show", "web").out,
+                         r"Failure: 20\d\d-[-\d]+ [:\d]+ Autostart: Autostart needs a systemd")
+        vm = self.run_command("show", "web", "--json").json
+        self.assertEqual(vm["last-error-operation"], "Autostart")
+        self.assertGreater(vm["last-error-time"], 0)
 
     def test_version(self):
         text = self.run_command("version").out
