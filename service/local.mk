@@ -9,6 +9,7 @@ service_libservice_a_SOURCES = \
 	service/disk.c service/disk.h \
 	service/disk-check.c service/disk-check.h \
 	service/domain-build.c service/domain-build.h \
+	service/domain-files.c service/domain-files.h \
 	service/domain-forward.c service/domain-forward.h \
 	service/domain-live.c service/domain-live.h \
 	service/domain-xml.c service/domain-xml.h \

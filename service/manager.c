@@ -2,8 +2,8 @@
 
 /* How the list of VMs stays true: when a connection to libvirt opens, all domains are listed, and
  * every one of them, and every one known from before, is read anew. From then on each of libvirt's
- * events has its domain read anew. There is no other way in, so a lost connection needs no care but
- * a new one.
+ * events, and each change of its files (domain-files.h), has its domain read anew. There is no
+ * other way in, so a lost connection needs no care but a new one.
  *
  * If libvirt cannot be reached, it is tried again after 1, 2, 4 … 32 seconds; calls that need it
  * try at once, and tell their caller why it failed. */
@@ -384,11 +384,36 @@ static void host_done(void *userdata) {
 
 /* libvirt's side */
 
+/* One that is not known is new: virsh create starts a domain that has not been defined before. */
+static void on_domain_file(const char *name, void *userdata) {
+        Manager *m = userdata;
+        VM *vm = name ? manager_find_name(m, name) : NULL;
+
+        if (m->stopping)
+                return;
+        if (vm)
+                (void) vm_refresh(vm, true);
+        else
+                ask_for_domains(m);
+}
+
+static void watch_files(Manager *m) {
+        int r;
+
+        m->files = domain_files_free(m->files);
+        r = domain_files_new(m->event, on_domain_file, m, &m->files);
+        if (r < 0)
+                log_warning("Could not watch libvirt's files; VMs that other tools restore may "
+                            "wait for their network: %s",
+                            strerror(-r));
+}
+
 static void on_opened(void *userdata) {
         Manager *m = userdata;
 
         if (m->stopping)
                 return;
+        watch_files(m);
         m->retry_sec = 0;
         m->retry = sd_event_source_disable_unref(m->retry);
         ask_for_domains(m);
@@ -548,6 +573,7 @@ Manager *manager_free(Manager *m) {
                 vm_unref(m->vms[i]);
         free(m->vms);
         connection_free(m->connection);
+        domain_files_free(m->files);
         host_free(m->host);
         free(m->failure);
         sd_event_source_disable_unref(m->retry);

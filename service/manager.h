@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "connection.h"
+#include "domain-files.h"
 #include "host.h"
 #include "vm.h"
 #include "worker.h"
@@ -18,6 +19,7 @@ struct Manager {
         sd_bus *bus;
         WorkerPool *workers;
         Connection *connection;
+        DomainFiles *files; /* of the domains of the connection; NULL before the first one */
 
         VM **vms; /* those not on the bus yet included */
         size_t n_vms;

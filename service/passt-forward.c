@@ -304,18 +304,12 @@ static int refuse(const char *what, const char *complaint, sd_bus_error *error) 
                                  isempty(line) ? "passt gave no reason" : line);
 }
 
-/* Has passt add (-A) or delete (-D) a forward, and returns when that is done. */
-static int change(const PasstPaths *paths, const char *how, const Forward *f, char **ret_complaint,
-                  sd_bus_error *error) {
-        _cleanup_free_ char *rule = NULL, *output = NULL, *complaint = NULL;
+/* Has pesto change the table, and returns when that is done. */
+static int apply(const PasstPaths *paths, const char *const arguments[], char **ret_complaint,
+                 sd_bus_error *error) {
+        _cleanup_free_ char *output = NULL, *complaint = NULL;
         int r;
 
-        r = forward_format_passt(f, &rule);
-        if (r < 0)
-                return r;
-
-        const char *protocol = f->protocol == FORWARD_TCP ? "--tcp-ports" : "--udp-ports";
-        const char *const arguments[] = { "pesto", how, protocol, rule, paths->control, NULL };
         r = run_pesto(paths, arguments, &output, &complaint, error);
         if (r < 0)
                 return r;
@@ -327,6 +321,25 @@ static int change(const PasstPaths *paths, const char *how, const Forward *f, ch
 
         *ret_complaint = TAKE_PTR(complaint);
         return 0;
+}
+
+static const char *protocol_option(const Forward *f) {
+        return f->protocol == FORWARD_TCP ? "--tcp-ports" : "--udp-ports";
+}
+
+/* Has passt add (-A) or delete (-D) a forward. */
+static int change(const PasstPaths *paths, const char *how, const Forward *f, char **ret_complaint,
+                  sd_bus_error *error) {
+        _cleanup_free_ char *rule = NULL;
+        int r;
+
+        r = forward_format_passt(f, &rule);
+        if (r < 0)
+                return r;
+
+        const char *const arguments[] = { "pesto",        how, protocol_option(f), rule,
+                                          paths->control, NULL };
+        return apply(paths, arguments, ret_complaint, error);
 }
 
 int passt_list_forwards(const PasstPaths *paths, ForwardList *ret, sd_bus_error *error) {
@@ -346,6 +359,35 @@ int passt_list_forwards(const PasstPaths *paths, ForwardList *ret, sd_bus_error 
                                          "Could not read the forwards of passt: its pesto prints "
                                          "them in a way unknown to uservm");
         return r;
+}
+
+int passt_set_forwards(const PasstPaths *paths, const ForwardList *forwards, sd_bus_error *error) {
+        _cleanup_free_ char *complaint = NULL;
+        _cleanup_(strv_freep) char **rules = NULL;
+        _cleanup_free_ const char **arguments = NULL;
+        size_t n = 0;
+        int r;
+
+        rules = new0(char *, forwards->n + 1);
+        arguments = new0(const char *, 2 * forwards->n + 5);
+        if (!rules || !arguments)
+                return -ENOMEM;
+        arguments[n++] = "pesto";
+        arguments[n++] = "--clear";
+        arguments[n++] = "HOST";
+        for (size_t i = 0; i < forwards->n; i++) {
+                r = forward_format_passt(&forwards->items[i], &rules[i]);
+                if (r < 0)
+                        return r;
+                arguments[n++] = protocol_option(&forwards->items[i]);
+                arguments[n++] = rules[i];
+        }
+        arguments[n] = paths->control;
+
+        r = apply(paths, arguments, &complaint, error);
+        if (r < 0 || !complaint)
+                return r;
+        return refuse("hand passt its forwards", complaint, error);
 }
 
 int passt_remove_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *error) {

@@ -73,6 +73,10 @@ int passt_add_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *e
  * use for the minutes until passt forgets them. */
 int passt_remove_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *error);
 
+/* Gives passt a table that has these forwards and no others; with an empty one it listens on
+ * nothing. What it cannot bind, and with it all that comes after, is silent and nobody is told. */
+int passt_set_forwards(const PasstPaths *paths, const ForwardList *forwards, sd_bus_error *error);
+
 /* What is in passt's table, whether it listens or not: .state and .persistent say nothing. A
  * forward with exclusions, or of all ports, is several rules there; see passt_table_take(). */
 int passt_list_forwards(const PasstPaths *paths, ForwardList *ret, sd_bus_error *error);

@@ -298,138 +298,9 @@ int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool manage
         return r;
 }
 
-/* Finding and reviving */
+/* Reviving */
 
-static const LiveNic *find_live_nic(const LiveNics *live, const char *mac) {
-        for (size_t i = 0; i < live->n; i++)
-                if (streq(live->items[i].mac, mac))
-                        return &live->items[i];
-        return NULL;
-}
-
-/* What passt has in its table, in the user's terms: a stored forward with exclusions is several
- * rules there. What is stored and not live was being added when uservmd ended; if it cannot be made
- * live, it stays pending. What is left in the end is for this run only. */
-static int adopt_forwards(NetworkNic *nic, const ForwardList *stored, sd_bus_error *error) {
-        _cleanup_forward_list_ ForwardList table = {};
-        int r;
-
-        r = passt_list_forwards(&nic->paths, &table, error);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < stored->n; i++) {
-                _cleanup_(sd_bus_error_free) sd_bus_error reason = SD_BUS_ERROR_NULL;
-
-                if (passt_table_take(&table, &stored->items[i])) {
-                        r = forward_list_append(&nic->forwards, &stored->items[i]);
-                        if (r < 0)
-                                return r;
-                } else if (vm_network_add_forward(nic, &stored->items[i], &reason) < 0)
-                        log_warning("%s", reason.message ?: "A forward could not be made live");
-        }
-        for (size_t i = 0; i < table.n; i++) {
-                r = forward_list_append(&nic->forwards, &table.items[i]);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-/* A VM is not to be missing because its passt does not answer. */
-static int set_unknown(NetworkNic *nic, const ForwardList *stored, const char *reason) {
-        int r;
-
-        forward_list_done(&nic->forwards);
-        r = forward_list_copy(stored, &nic->forwards);
-        for (size_t i = 0; i < nic->forwards.n && r >= 0; i++) {
-                nic->forwards.items[i].state = FORWARD_FAILED;
-                nic->forwards.items[i].error = strdup(reason ?: "passt does not answer");
-                if (!nic->forwards.items[i].error)
-                        r = -ENOMEM;
-        }
-        return r;
-}
-
-/* One that is gone is to have what is stored again. */
-static int adopt_nic(VMNetwork *n, const char *uuid, const char *mac, const LiveNics *stored) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        const LiveNic *live = find_live_nic(stored, mac);
-        const ForwardList none = {};
-        NetworkNic *nic;
-        int r;
-
-        r = add_nic(n, uuid, mac);
-        if (r < 0)
-                return r;
-        nic = &n->nics[n->n - 1];
-        r = passt_find(&nic->paths, &nic->pidfd, &nic->pid);
-        if (r == -ESRCH)
-                return live ? forward_list_copy(&live->forwards, &nic->forwards) : 0;
-        if (r < 0)
-                return r;
-        r = adopt_forwards(nic, live ? &live->forwards : &none, &error);
-        if (r < 0) {
-                log_write(LOG_WARNING, &(LogSubject){ .uuid = uuid }, "%s",
-                          error.message ?: strerror(-r));
-                return set_unknown(nic, live ? &live->forwards : &none, error.message);
-        }
-        return 0;
-}
-
-static void remove_unplugged(VMNetwork *n, char **macs) {
-        size_t kept = 0;
-
-        for (size_t i = 0; i < n->n; i++)
-                if (strv_contains(macs, n->nics[i].mac))
-                        n->nics[kept++] = n->nics[i];
-                else {
-                        passt_stop(&n->nics[i].paths);
-                        network_nic_done(&n->nics[i]);
-                }
-        n->n = kept;
-}
-
-static int reconcile(VMNetwork *n, const char *uuid, char **macs, const LiveNics *stored) {
-        remove_unplugged(n, macs);
-        for (char **mac = macs; *mac; mac++) {
-                int r;
-
-                if (vm_network_find_nic(n, *mac))
-                        continue;
-                r = adopt_nic(n, uuid, *mac, stored);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-int vm_network_reconcile(VMNetwork **network, const char *uuid, const char *live_xml,
-                         const char *stored_xml) {
-        _cleanup_(strv_freep) char **macs = NULL;
-        LiveNics stored = {};
-        int r;
-
-        r = read_our_macs(live_xml, &macs);
-        if (r < 0)
-                return r;
-        if (!macs[0]) {
-                *network = vm_network_stop(*network);
-                return 0;
-        }
-        if (!*network) {
-                *network = new0(VMNetwork, 1);
-                if (!*network)
-                        return -ENOMEM;
-        }
-        r = domain_live_nics(stored_xml, &stored);
-        if (r < 0)
-                return r;
-        r = reconcile(*network, uuid, macs, &stored);
-        domain_live_nics_done(&stored);
-        return r;
-}
-
-/* Takes out of `wanted` what cannot be bound, and notes why. */
+/* Leaves out of `wanted` what cannot be bound, and notes why. */
 static int split_forwards(ForwardList *all, ForwardList *wanted) {
         for (size_t i = 0; i < all->n; i++) {
                 _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
@@ -469,6 +340,13 @@ static bool nic_is_alive(NetworkNic *nic) {
         return nic->pidfd >= 0 && poll(&p, 1, 0) == 0;
 }
 
+static const LiveNic *find_live_nic(const LiveNics *live, const char *mac) {
+        for (size_t i = 0; i < live->n; i++)
+                if (streq(live->items[i].mac, mac))
+                        return &live->items[i];
+        return NULL;
+}
+
 int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error) {
         LiveNics live = {};
         int r, revived = 0;
@@ -488,6 +366,206 @@ int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error)
         }
         domain_live_nics_done(&live);
         return r < 0 ? r : revived;
+}
+
+/* Finding */
+
+/* What passt has in its table, in the user's terms: a stored forward with exclusions is several
+ * rules there. What is stored and not live was being added when uservmd ended; if it cannot be made
+ * live, it stays pending. What is left in the end is for this run only, or was for the last one. */
+static int adopt_forwards(NetworkNic *nic, const ForwardList *stored, bool new_run,
+                          sd_bus_error *error) {
+        _cleanup_forward_list_ ForwardList table = {};
+        int r;
+
+        r = passt_list_forwards(&nic->paths, &table, error);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < stored->n; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error reason = SD_BUS_ERROR_NULL;
+
+                if (passt_table_take(&table, &stored->items[i])) {
+                        r = forward_list_append(&nic->forwards, &stored->items[i]);
+                        if (r < 0)
+                                return r;
+                } else if (vm_network_add_forward(nic, &stored->items[i], &reason) < 0)
+                        log_warning("%s", reason.message ?: "A forward could not be made live");
+        }
+        for (size_t i = 0; i < table.n; i++) {
+                r = new_run ? passt_remove_forward(&nic->paths, &table.items[i], error)
+                            : forward_list_append(&nic->forwards, &table.items[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* A VM is not to be missing because its passt does not answer. */
+static int set_unknown(NetworkNic *nic, const ForwardList *stored, const char *reason) {
+        int r;
+
+        forward_list_done(&nic->forwards);
+        r = forward_list_copy(stored, &nic->forwards);
+        for (size_t i = 0; i < nic->forwards.n && r >= 0; i++) {
+                nic->forwards.items[i].state = FORWARD_FAILED;
+                nic->forwards.items[i].error = strdup(reason ?: "passt does not answer");
+                if (!nic->forwards.items[i].error)
+                        r = -ENOMEM;
+        }
+        return r;
+}
+
+/* It has what is stored. If it cannot be started now, network-watch.c goes on trying. */
+static int replace_nic(NetworkNic *nic, const char *uuid, const LiveNic *live) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const LogSubject subject = { .uuid = uuid };
+        int r;
+
+        log_write(LOG_INFO, &subject, "NIC %s has no passt; starting one", nic->mac);
+        r = forward_list_copy(&live->forwards, &nic->forwards);
+        if (r < 0)
+                return r;
+        if (revive_nic(nic, live, &error) < 0)
+                log_write(LOG_WARNING, &subject, "%s",
+                          error.message ?: "passt could not be started");
+        return 0;
+}
+
+static int adopt_nic(VMNetwork *n, const char *uuid, const char *mac, const LiveNics *stored,
+                     bool new_run) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        const LiveNic unknown = {}, *live = find_live_nic(stored, mac) ?: &unknown;
+        NetworkNic *nic;
+        int r;
+
+        r = add_nic(n, uuid, mac);
+        if (r < 0)
+                return r;
+        nic = &n->nics[n->n - 1];
+        r = passt_find(&nic->paths, &nic->pidfd, &nic->pid);
+        if (r == -ESRCH)
+                return replace_nic(nic, uuid, live);
+        if (r < 0)
+                return r;
+        r = adopt_forwards(nic, &live->forwards, new_run, &error);
+        if (r < 0) {
+                log_write(LOG_WARNING, &(LogSubject){ .uuid = uuid }, "%s",
+                          error.message ?: strerror(-r));
+                return set_unknown(nic, &live->forwards, error.message);
+        }
+        return 0;
+}
+
+static void remove_unplugged(VMNetwork *n, char **macs) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < n->n; i++)
+                if (strv_contains(macs, n->nics[i].mac))
+                        n->nics[kept++] = n->nics[i];
+                else {
+                        passt_stop(&n->nics[i].paths);
+                        network_nic_done(&n->nics[i]);
+                }
+        n->n = kept;
+}
+
+static int reconcile(VMNetwork *n, const char *uuid, char **macs, const LiveNics *stored,
+                     bool new_run) {
+        remove_unplugged(n, macs);
+        for (char **mac = macs; *mac; mac++) {
+                int r;
+
+                if (vm_network_find_nic(n, *mac))
+                        continue;
+                r = adopt_nic(n, uuid, *mac, stored, new_run);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+bool vm_network_is_of_run(VMNetwork *n, unsigned domain_id) {
+        if (n->domain_id == 0)
+                n->domain_id = domain_id;
+        return n->domain_id == domain_id;
+}
+
+int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uuid,
+                         const char *live_xml, const char *stored_xml) {
+        bool new_run = *network && !vm_network_is_of_run(*network, domain_id);
+        _cleanup_(strv_freep) char **macs = NULL;
+        LiveNics stored = {};
+        int r;
+
+        r = read_our_macs(live_xml, &macs);
+        if (r < 0)
+                return r;
+        if (!macs[0]) {
+                *network = vm_network_stop(*network);
+                return 0;
+        }
+        if (new_run)
+                *network = vm_network_free(*network);
+        if (!*network) {
+                *network = new0(VMNetwork, 1);
+                if (!*network)
+                        return -ENOMEM;
+                (*network)->domain_id = domain_id;
+        }
+        r = domain_live_nics(stored_xml, &stored);
+        if (r < 0)
+                return r;
+        r = reconcile(*network, uuid, macs, &stored, new_run);
+        domain_live_nics_done(&stored);
+        return r;
+}
+
+/* Listening */
+
+/* A port that is listened on may have been taken by another process of the user's. */
+static bool is_deaf(const NetworkNic *nic, HostListeners *seen) {
+        for (size_t i = 0; i < nic->forwards.n; i++) {
+                const Forward *f = &nic->forwards.items[i];
+                uint16_t port;
+
+                if (f->state != FORWARD_FAILED && host_port_listening(seen, f, &port) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* When passt has let go of all its ports it can be told which others have. What cannot be bound is
+ * left out: it would block the rest. */
+static int listen_again(NetworkNic *nic, sd_bus_error *error) {
+        _cleanup_forward_list_ ForwardList wanted = {};
+        const ForwardList none = {};
+        int r;
+
+        r = passt_set_forwards(&nic->paths, &none, error);
+        if (r < 0)
+                return r;
+        r = split_forwards(&nic->forwards, &wanted);
+        if (r < 0)
+                return r;
+        return passt_set_forwards(&nic->paths, &wanted, error);
+}
+
+void vm_network_listen_again(VMNetwork *n, const char *uuid, HostListeners *seen) {
+        const LogSubject subject = { .uuid = uuid };
+
+        for (size_t i = 0; i < n->n; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+                NetworkNic *nic = &n->nics[i];
+
+                if (!nic_is_alive(nic) || !is_deaf(nic, seen))
+                        continue;
+                log_write(LOG_INFO, &subject,
+                          "passt of NIC %s listens no more; having it listen again", nic->mac);
+                if (listen_again(nic, &error) < 0)
+                        log_write(LOG_WARNING, &subject, "%s",
+                                  error.message ?: "passt could not be told to listen");
+                host_listeners_done(seen);
+        }
 }
 
 /* Changing */

@@ -10,6 +10,7 @@
 #include <systemd/sd-bus.h>
 
 #include "forward.h"
+#include "host-port.h"
 #include "passt.h"
 
 typedef struct NetworkNic {
@@ -24,6 +25,7 @@ typedef struct NetworkNic {
 typedef struct VMNetwork {
         NetworkNic *nics;
         size_t n;
+        unsigned domain_id; /* libvirt's for this run of the domain; 0: not known yet */
 } VMNetwork;
 
 VMNetwork *vm_network_free(VMNetwork *n); /* the passts live on */
@@ -36,12 +38,23 @@ DEFINE_CLEANUP(VMNetwork *, vm_network_free);
 int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool managed, VMNetwork **ret,
                             sd_bus_error *error);
 
+/* Whether the passts are those of this run of the domain, by its ID (virDomainGetID(3)). */
+bool vm_network_is_of_run(VMNetwork *n, unsigned domain_id);
+
 /* Brings what is known of a running domain's passts (*network, NULL: nothing yet) in line with its
  * live XML: those of a NIC that was unplugged are ended, those not known yet, of an earlier
- * uservmd, are found again with the forwards they have now. stored_xml says what one that is gone
- * had. *network is NULL if no NIC is ours. Returns 0 or a negative errno. */
-int vm_network_reconcile(VMNetwork **network, const char *uuid, const char *live_xml,
-                         const char *stored_xml);
+ * uservmd, are found again with the forwards they have now. One that is not there is started, with
+ * what stored_xml says; QEMU waits for it if another tool has just started the domain. If it was
+ * started since *network was known, its forwards are those that are stored and no others. *network
+ * is NULL if no NIC is ours. Returns 0 or a negative errno. */
+int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uuid,
+                         const char *live_xml, const char *stored_xml);
+
+/* Has those passts listen again that do not on all that they should, which is on nothing after a
+ * snapshot with memory. A forward whose port was taken meanwhile is marked FORWARD_FAILED. `seen`
+ * is what listens; it is emptied if that has changed. Not while the guest stands still for a
+ * moment: passt 2026-07-28 ends of what comes in then, when the guest goes on. */
+void vm_network_listen_again(VMNetwork *n, const char *uuid, HostListeners *seen);
 
 /* Starts anew what has died, with the forwards it had; one whose port was taken meanwhile is marked
  * FORWARD_FAILED and left out. Returns how many, or PasstFailed if one does not start. */

@@ -49,6 +49,13 @@ static VMState state_from_libvirt(int state, int reason, bool saved) {
         }
 }
 
+/* Why a domain is paused; not one that is until somebody resumes it. */
+static bool is_passing(int reason) {
+        return reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_SAVE ||
+               reason == VIR_DOMAIN_PAUSED_DUMP || reason == VIR_DOMAIN_PAUSED_SNAPSHOT ||
+               reason == VIR_DOMAIN_PAUSED_STARTING_UP;
+}
+
 static int append_forwards_of(ForwardList *list, const DomainInfo *info) {
         for (size_t i = 0; i < info->n_nics; i++) {
                 int r = forward_list_extend(list, &info->nics[i].forwards);
@@ -138,11 +145,13 @@ static int add_only_live(VMSnapshot *s, const ForwardList *live, bool managed,
         return 0;
 }
 
-static int read_forwards(VMSnapshot *s, const DomainInfo *live_info, const VMNetwork *network) {
+static int read_forwards(VMSnapshot *s, const DomainInfo *live_info, VMNetwork *network) {
         _cleanup_forward_list_ ForwardList native = {}, managed = {}, live = {};
         _cleanup_(host_listeners_done) HostListeners seen = {};
         int r = 0;
 
+        if (network && !s->halted)
+                vm_network_listen_again(network, s->stored->uuid, &seen);
         if (live_info)
                 r = append_forwards_of(&native, live_info);
         for (size_t i = 0; network && i < network->n && r >= 0; i++)
@@ -186,6 +195,7 @@ static int read_state(virDomainPtr domain, VMSnapshot *s, sd_bus_error *error) {
 
         s->persistent = persistent;
         s->state = state_from_libvirt(state, reason, saved);
+        s->halted = state == VIR_DOMAIN_PAUSED && is_passing(reason);
         return 0;
 }
 
@@ -199,7 +209,8 @@ static int read_live(virDomainPtr domain, VMSnapshot *s, const char *stored_xml,
         r = read_definition(domain, 0, &live_xml, ret_live, error);
         if (r < 0)
                 return r;
-        r = vm_network_reconcile(network, s->stored->uuid, live_xml, stored_xml);
+        r = vm_network_reconcile(network, virDomainGetID(domain), s->stored->uuid, live_xml,
+                                 stored_xml);
         if (r < 0)
                 return error_from_errno(error, -r, "find the passt of VM '%s'", s->stored->name);
         return 0;
@@ -215,7 +226,8 @@ static int read_definitions(virDomainPtr domain, VMSnapshot *s, VMNetwork **netw
                 return r;
         if (!s->active)
                 *network = vm_network_stop(*network);
-        else if (!known || !*network || (*network)->n < s->stored->n_nics) {
+        else if (!known || !*network || (*network)->n < s->stored->n_nics ||
+                 !vm_network_is_of_run(*network, virDomainGetID(domain))) {
                 r = read_live(domain, s, stored_xml, network, ret_live, error);
                 if (r < 0)
                         return r;

@@ -28,6 +28,7 @@ typedef struct VMSnapshot {
         bool persistent;      /* it has a stored definition */
         bool autostart;       /* its systemd unit is enabled */
         bool managed;         /* it runs with managed networking */
+        bool halted;          /* libvirt has stopped the guest for as long as a call takes */
         bool live_read;       /* what follows has been read, and is not as it was before */
         bool agent;           /* QEMU's guest agent is connected */
         uint64_t live_memory; /* bytes, less the balloon; 0 if it does not run, as the next */

@@ -207,6 +207,20 @@ class Client:
 
 def changes(signals, path):
     """What the PropertiesChanged among the signals say of a VM, in order: [{name: value}]."""
-    return [signal.arguments[1] for signal in signals
+    return [signal.arguments[1] for signal in without_last_error(signals)
             if signal.member == "PropertiesChanged" and signal.path == path
             and signal.arguments[0] == VM]
+
+
+def without_last_error(signals):
+    """Those that tell of more than that a call has failed."""
+    return [signal for signal in signals if signal.member != "PropertiesChanged"
+            or set(signal.arguments[1]) != {"LastError"}]
+
+
+def lasting(objects):
+    """GetManagedObjects without what failed last."""
+    return {path: {interface: {name: value for name, value in properties.items()
+                               if name != "LastError"}
+                   for interface, properties in interfaces.items()}
+            for path, interfaces in objects.items()}

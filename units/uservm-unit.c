@@ -210,6 +210,10 @@ static int open_bus(Unit *u) {
         r = sd_bus_set_exit_on_disconnect(u->bus, true);
         if (r < 0)
                 return r;
+        /* In the end it is still open, unless it was lost. */
+        r = sd_bus_set_close_on_exit(u->bus, false);
+        if (r < 0)
+                return r;
         /* How long a start may take, systemd knows. */
         r = sd_bus_set_method_call_timeout(u->bus, UINT64_MAX);
         if (r < 0)

@@ -17,7 +17,7 @@ static int read_file(const char *path, uint8_t **ret, size_t *ret_size) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
         _cleanup_free_ uint8_t *data = NULL;
         struct stat st;
-        size_t size;
+        size_t size = 0;
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return -errno;
@@ -37,7 +37,7 @@ static int read_file(const char *path, uint8_t **ret, size_t *ret_size) {
 /* The name first, because a finding ends the process. */
 static int run_file(const char *path, size_t number) {
         _cleanup_free_ uint8_t *data = NULL;
-        size_t size;
+        size_t size = 0;
         int r;
 
         printf("# %s\n", path);

@@ -28,14 +28,6 @@ def user_processes():
     return {(pid, comm) for pid, parent, comm in rows if int(parent) != os.getpid()}
 
 
-def without_last_errors(objects):
-    """Of calls that failed they tell."""
-    return {path: {interface: {name: value for name, value in properties.items()
-                               if name != "LastError"}
-                   for interface, properties in interfaces.items()}
-            for path, interfaces in objects.items()}
-
-
 class Malformed(lab.Story):
     @classmethod
     def setUpClass(cls):
@@ -52,7 +44,7 @@ class Malformed(lab.Story):
         home, runtime = os.path.expanduser("~"), os.environ["XDG_RUNTIME_DIR"]
         return {
             "VMs": self.bus.manager("ListVMs"),
-            "objects": without_last_errors(self.bus.managed_objects()),
+            "objects": client.lasting(self.bus.managed_objects()),
             "domains": lab.virsh("list", "--all", "--uuid"),
             "definition": lab.canonical(lab.definition("web")),
             "live definition": lab.canonical(lab.definition("web", live=True)),
@@ -69,7 +61,7 @@ class Malformed(lab.Story):
         for what, before in self.before.items():
             with self.subTest(what):
                 self.assertEqual(now[what], before)
-        self.assertEqual(self.bus.take_signals(), [])
+        self.assertEqual(client.without_last_error(self.bus.take_signals()), [])
 
     def failure(self, call):
         """The name of the error that the call gets."""

@@ -37,16 +37,16 @@ class States(managed.Story):
     # The guest stays
 
     def test_pause_and_resume(self):
+        """The passt of 2026-07-28 may end at that, see Pause; then it is back within about a
+        second."""
         path = self.path("web")
-        connection = self.connect()
         self.bus.vm(path, "Pause")
         self.assertAgree("web")
         self.add("web", "8082:82", persistent=False)
-        self.assertFalse(lab.answers(8082))
         self.bus.vm(path, "Resume")
         self.assertEqual(lab.wait_answer(8082), "hello from web")
         self.remove("web", "8082")
-        self.assertTrue(lab.echoes(connection))
+        self.bus.wait(lambda: not self.bus.get(path, "NetworkError"), "passt to be back")
         self.assertRight("web")
 
     def check_boots_again(self, how):

@@ -4,25 +4,38 @@
 import os
 import socket
 import subprocess
+import time
 import xml.etree.ElementTree as ElementTree
 
 import lab  # first: it says where the others are
+import client
 import managed
 import tap
 from lab import stories_in_order as load_tests
 
+UNIT = "uservmd.service"
 TOOL_TIMEOUT_SEC = 20  # what virsh does is done, or has failed, by then
+KILLS = 8
+LATEST_KILL_SEC = 0.7  # after virsh was started; QEMU runs by then
 
 
-def try_virsh(*arguments):
-    """What virsh printed, and whether it succeeded; a failure if it hangs."""
-    try:
-        result = subprocess.run(["virsh", "--quiet", "--connect", "qemu:///session", *arguments],
-                                stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                timeout=TOOL_TIMEOUT_SEC, check=False)
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"virsh {' '.join(arguments)} hangs") from None
-    return (result.stdout + result.stderr).strip(), result.returncode == 0
+class Virsh:
+    """One that runs, and may wait for something."""
+
+    def __init__(self, *arguments):
+        self.what = f"virsh {' '.join(arguments)}"
+        self.process = subprocess.Popen(
+            ["virsh", "--quiet", "--connect", "qemu:///session", *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def result(self):
+        """What it printed, and whether it succeeded; a failure if it hangs."""
+        try:
+            text = self.process.communicate(timeout=TOOL_TIMEOUT_SEC)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"{self.what} hangs") from None
+        return text.strip(), self.process.returncode == 0
 
 
 class Tools(managed.Story):
@@ -39,11 +52,12 @@ class Tools(managed.Story):
     def setUp(self):
         """After a failure, from the beginning."""
         super().setUp()
+        lab.systemctl("start", UNIT)
         if not lab.answers(8080):
             lab.virsh("destroy", "web", check=False)
             lab.until(lambda: not lab.processes("qemu"), "the VM to be off")
             self.bus.wait(lambda: self.state("web") in ("shutoff", "saved"), "the same")
-            lab.virsh("managedsave-remove", "web")  # libvirt tells nobody of this
+            lab.virsh("managedsave-remove", "web")
             self.start("web")
         self.assertRight("web")
 
@@ -53,62 +67,197 @@ class Tools(managed.Story):
         self.assertTrue(lab.echoes(connection))
         return connection
 
-    def check_starts(self, *arguments):
-        """virsh starts the VM with the network that it had, or fails, and all is as before."""
-        state = self.state("web")
-        text, done = try_virsh(*arguments)
-        lab.comment(f"virsh {arguments[0]} {'works' if done else 'fails'}: {text}")
-        if done:
-            self.wait_state("web", "running")
-        else:
-            self.assertEqual(self.state("web"), state)
-            self.assertNothingLeft()
-            self.start("web")
+    def assertWorks(self, virsh):
+        """It is done in time, and then the VM runs, with its network."""
+        text, done = virsh.result()
+        self.assertTrue(done, text)
+        self.wait_state("web", "running")
         self.assertRight("web")
 
-    # Save and restore
-
-    def test_managedsave_and_start(self):
+    def save(self):
         lab.virsh("managedsave", "web")
         self.wait_state("web", "saved")
         self.assertNothingLeft()
-        self.check_starts("start", "web")
+
+    # The guest stays. A connection that is quiet goes on; one whose client sends something while
+    # the guest stands still does not, with this passt.
+
+    def test_suspend_and_resume(self):
+        lab.virsh("suspend", "web")
+        self.wait_state("web", "paused")
+        self.assertAgree("web")
+        lab.virsh("resume", "web")
+        self.wait_state("web", "running")
+        self.assertEqual(lab.wait_answer(8080), "hello from web")
+
+    def check_boots_again(self, command):
+        passt = managed.the_passt()
+        lab.virsh(command, "web")
+        lab.wait_no_answer(8080)
+        self.assertRight("web")
+        self.assertEqual(managed.the_passt(), passt)
+
+    def test_reset(self):
+        self.check_boots_again("reset")
+
+    def test_reboot(self):
+        self.check_boots_again("reboot")
+
+    # Save and restore. The QEMU that virsh starts waits for a passt, which uservmd starts when it
+    # sees that.
+
+    def test_managedsave_and_start(self):
+        self.add("web", "8082:82", persistent=False)
+        self.save()
+        self.assertWorks(Virsh("start", "web"))
         self.assertIn("restored", lab.virsh("domstate", "--reason", "web"))
+
+    def test_at_once(self):
+        """Before uservmd has seen that it was saved, perhaps. What was for that run is gone."""
+        for _ in range(3):
+            self.add("web", "8082:82", persistent=False)
+            lab.virsh("managedsave", "web")
+            self.assertWorks(Virsh("start", "web"))
 
     def test_save_and_restore(self):
         file = os.path.expanduser("~/web.save")
         lab.virsh("save", "web", file)
         self.wait_state("web", "shutoff")
         self.assertNothingLeft()
-        self.check_starts("restore", file)
+        self.assertWorks(Virsh("restore", file))
 
-    # Snapshots. One with memory is a migration to a file, after which passt takes the guest for
-    # gone.
+    def test_restored_as_paused(self):
+        self.save()
+        lab.virsh("start", "web", "--paused")
+        self.wait_state("web", "paused")
+        self.assertAgree("web")
+        lab.virsh("resume", "web")
+        self.wait_state("web", "running")
+        self.assertRight("web")
+
+    def test_the_saved_state_is_removed(self):
+        self.save()
+        lab.virsh("managedsave-remove", "web")
+        self.wait_state("web", "shutoff")
+        self.start("web")
+
+    def test_a_port_that_was_taken_meanwhile(self):
+        """virsh knows nothing of ports; so the VM runs without it, and it can be had later."""
+        self.save()
+        with socket.create_server(("127.0.0.1", 8080)):
+            lab.virsh("start", "web")
+            self.wait_state("web", "running")
+            failed, other = self.forwards("web")
+            self.assertEqual((failed["state"], other["state"]), ("failed", "active"))
+            self.assertIn(f"process {os.getpid()}", failed["error"])
+            self.assertTrue(managed.is_echoed(7007))
+        self.assertEqual(self.add("web", "8080:80")["state"], "active")
+        self.assertRight("web")
+
+    # While there is no uservmd
+
+    def start_and_wait(self):
+        """virsh start, which waits for the passt of a uservmd that is not there."""
+        self.save()
+        lab.systemctl("stop", UNIT)
+        virsh = Virsh("start", "web")
+        lab.until(lambda: "starting up" in lab.virsh("domstate", "--reason", "web"), "the start")
+        self.assertIsNone(virsh.process.poll())
+        return virsh
+
+    def test_a_start_that_waits_is_given_up(self):
+        virsh = self.start_and_wait()
+        lab.virsh("destroy", "web")
+        text, done = virsh.result()
+        self.assertFalse(done, text)
+        self.assertEqual(self.state("web"), "saved")
+        self.assertNothingLeft()
+        self.start("web")
+
+    def test_a_start_goes_on_when_uservmd_comes(self):
+        virsh = self.start_and_wait()
+        self.assertIn(self.state("web"), ("starting", "running"))
+        self.assertWorks(virsh)
+
+    def test_saved_and_started(self):
+        """By the passt that was not ended, and listens no more."""
+        lab.systemctl("stop", UNIT)
+        lab.virsh("managedsave", "web")
+        self.assertTrue(lab.is_refused(8080))
+        self.assertWorks(Virsh("start", "web"))
+
+    def test_snapshot(self):
+        connection = self.connect()
+        lab.systemctl("stop", UNIT)
+        lab.virsh("snapshot-create-as", "web", "unseen")
+        self.assertTrue(lab.is_refused(8080))
+        self.assertAgree("web")
+        self.assertTrue(lab.echoes(connection))
+        self.assertRight("web")
+
+    def test_systemd_starts_it_when_it_is_needed(self):
+        self.save()
+        lab.systemctl("stop", UNIT)
+        self.assertIn("uservmd.path", lab.systemctl("show", "--property=Wants", "paths.target"))
+        lab.systemctl("start", "uservmd.path")
+        self.addCleanup(lab.systemctl, "stop", "uservmd.path")
+        text, done = Virsh("start", "web").result()
+        self.assertTrue(done, text)
+        self.assertRight("web")
+
+    # Snapshots. While one with memory is made passt closes its listening sockets, as if the guest
+    # had moved to another host, and keeps what is established.
+
+    def check_snapshot(self, *arguments):
+        connection, passt = self.connect(), managed.the_passt()
+        lab.virsh("snapshot-create-as", "web", *arguments)
+        self.bus.wait(lambda: self.state("web") == "running", "it to run")
+        lab.wait_answer(8080, timeout_sec=TOOL_TIMEOUT_SEC)
+        self.assertTrue(lab.echoes(connection), "the established connection")
+        self.assertRight("web")
+        self.assertEqual(managed.the_passt(), passt)
 
     def test_snapshot_with_memory(self):
-        connection = self.connect()
-        lab.virsh("snapshot-create-as", "web", "internal")
-        lab.until(lambda: lab.answers(8080), "the page", TOOL_TIMEOUT_SEC)
-        self.assertTrue(lab.echoes(connection), "the established connection")
-        self.assertRight("web")
+        self.check_snapshot("internal")
 
     def test_back_to_it_while_the_vm_runs(self):
-        text, done = try_virsh("snapshot-revert", "web", "internal")
-        self.assertTrue(done, text)
-        self.wait_state("web", "running")
-        lab.until(lambda: lab.answers(8080), "the page", TOOL_TIMEOUT_SEC)
-        self.assertRight("web")
-
-    def test_back_to_it_while_the_vm_is_off(self):
-        self.power_off("web")
-        self.check_starts("snapshot-revert", "web", "internal")
+        """And to its forwards."""
+        self.add("web", "8082:82", persistent=False)
+        self.add("web", "8083:83")
+        self.remove("web", "8080")
+        self.assertWorks(Virsh("snapshot-revert", "web", "internal"))
 
     def test_snapshot_with_memory_in_a_file(self):
-        connection = self.connect()
-        lab.virsh("snapshot-create-as", "web", "external", "--no-metadata",
-                  "--memspec", os.path.expanduser("~/memory"))
-        lab.until(lambda: lab.answers(8080), "the page", TOOL_TIMEOUT_SEC)
-        self.assertTrue(lab.echoes(connection), "the established connection")
+        self.check_snapshot("external", "--memspec", os.path.expanduser("~/memory"))
+
+    def test_back_to_that(self):
+        self.assertWorks(Virsh("snapshot-revert", "web", "external"))
+
+    def test_snapshot_while_it_runs(self):
+        self.check_snapshot("live", "--no-metadata", "--live",
+                            "--memspec", os.path.expanduser("~/live"))
+
+    def test_snapshot_while_it_is_paused(self):
+        """Of which libvirt sends no event."""
+        lab.virsh("suspend", "web")
+        self.wait_state("web", "paused")
+        lab.virsh("snapshot-create-as", "web", "paused")
+        lab.until(lambda: managed.listening() == managed.host_sides(self.forwards("web")),
+                  "the forwards to listen", TOOL_TIMEOUT_SEC)
+        self.assertAgree("web")
+        lab.virsh("resume", "web")
+        self.wait_state("web", "running")
+        self.assertRight("web")
+
+    def test_a_port_that_is_taken_while_it_is_made(self):
+        lab.systemctl("stop", UNIT)
+        lab.virsh("snapshot-create-as", "web", "unseen-too")
+        with socket.create_server(("127.0.0.1", 8080)):
+            failed, other = self.forwards("web")
+            self.assertEqual((failed["state"], other["state"]), ("failed", "active"))
+            self.assertIn(f"process {os.getpid()}", failed["error"])
+            self.assertTrue(managed.is_echoed(7007))
+        self.assertEqual(self.add("web", "8080:80")["state"], "active")
         self.assertRight("web")
 
     def test_snapshot_of_the_disk(self):
@@ -125,16 +274,18 @@ class Tools(managed.Story):
         self.assertTrue(lab.echoes(connection))
         self.assertRight("web")
 
+    def rename(self, name, new_name):
+        lab.virsh("domrename", name, new_name)
+        self.bus.wait(lambda: self.states() == {new_name: "shutoff"}, "the new name")
+
     def test_another_name(self):
         """Of a VM that is off; its passt's files do not depend on it."""
         self.power_off("web")
-        lab.virsh("domrename", "web", "renamed")
-        self.wait_state("renamed", "shutoff")
+        self.rename("web", "renamed")
         self.start("renamed")
         self.assertRight("renamed")
         self.power_off("renamed")
-        lab.virsh("domrename", "renamed", "web")
-        self.wait_state("web", "shutoff")
+        self.rename("renamed", "web")
 
     def test_a_forward_that_virsh_stores(self):
         """It is pending, and uservm makes it live if it is asked to, or when it starts anew."""

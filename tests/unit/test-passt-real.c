@@ -356,7 +356,7 @@ TEST(a_link_in_the_way_is_refused) {
         unlink(libvirt);
         rename(moved, libvirt);
         CHECK(r < 0);
-        CHECK_ERROR(error, SD_BUS_ERROR_FAILED, "make the folder");
+        CHECK_ERROR(error, SD_BUS_ERROR_ACCESS_DENIED, "is a link");
 }
 
 /* Find */

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Looks at the files that libvirt's session driver keeps of its domains, because they show what no
+ * event of libvirt tells: that a start has begun, that one was given up, that a saved state was
+ * removed. Main thread. */
+
+#include <systemd/sd-event.h>
+
+#include "util.h"
+
+typedef struct DomainFiles DomainFiles;
+
+/* Something may have changed about the domain of this name; NULL: about any. */
+typedef void (*domain_file_func_t)(const char *name, void *userdata);
+
+/* libvirt's daemon makes the folders when it starts, so this is to be called when there is a
+ * connection to it; a folder that is not there is not watched. Returns 0 or a negative errno. */
+int domain_files_new(sd_event *event, domain_file_func_t func, void *userdata, DomainFiles **ret);
+DomainFiles *domain_files_free(DomainFiles *d);
+DEFINE_CLEANUP(DomainFiles *, domain_files_free);
