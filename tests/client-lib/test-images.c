@@ -288,7 +288,8 @@ TEST(changes_what_VMs_are_made_of) {
         _cleanup_bus_ PrivateBus bus = {};
         _cleanup_(uservm_closep) uservm *u = NULL;
         _cleanup_(uservm_settings_freep) uservm_settings *s = NULL;
-        _cleanup_(uservm_vm_unrefp) uservm_vm *off = NULL, *on = NULL;
+        _cleanup_(uservm_vm_unrefp) uservm_vm *off = NULL, *on = NULL, *db = NULL;
+        _cleanup_free_ char *message = NULL;
 
         private_bus_start(&bus, true);
         CHECK_INT(uservm_open(bus.address, &u), 0);
@@ -304,6 +305,7 @@ TEST(changes_what_VMs_are_made_of) {
         CHECK(off->memory == 512 << 20 && off->vcpus == 5);
         CHECK(off->live_memory == 0 && off->live_vcpus == 0 && !off->ready);
         CHECK(!*off->guest_hostname && !*off->guest_os && !*off->guest_addresses);
+        CHECK(!*off->last_error_operation && !*off->last_error && !off->last_error_time);
 
         CHECK_INT(uservm_start(u, "site", 0), 0);
         CHECK_INT(uservm_set_memory(u, "site", 1 << 30), 0);
@@ -313,6 +315,11 @@ TEST(changes_what_VMs_are_made_of) {
 
         CHECK_FAILS(uservm_rename(u, "site", "other"), EBUSY, "org.uservm1.Error.Busy");
         CHECK_FAILS(uservm_rename(u, "db", "web"), EEXIST, "org.uservm1.Error.VMExists");
+        message = strdup(uservm_error_message(u));
+        CHECK_INT(uservm_get_vm(u, "db", &db), 0);
+        CHECK_STR(db->last_error_operation, "Rename");
+        CHECK_STR(db->last_error, message);
+        CHECK(db->last_error_time > 1700000000000000);
         CHECK_FAILS(uservm_rename(u, "db", "a/b"), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_set_memory(u, "db", 1), EINVAL, INVALID_ARGS);
         CHECK_FAILS(uservm_set_vcpus(u, "db", 256), EINVAL, INVALID_ARGS);
