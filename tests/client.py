@@ -207,7 +207,7 @@ class Client:
 
 def changes(signals, path):
     """What the PropertiesChanged among the signals say of a VM, in order: [{name: value}]."""
-    return [signal.arguments[1] for signal in without_last_error(signals)
+    return [signal.arguments[1] for signal in signals
             if signal.member == "PropertiesChanged" and signal.path == path
             and signal.arguments[0] == VM]
 
