@@ -664,8 +664,10 @@ const uservm_deletion *uservm_call_get_deletion(uservm_call *call);
  */
 uservm_job *const *uservm_call_get_jobs(uservm_call *call, size_t *ret_n);
 
-/*
- * The twins that end in _async take the same arguments as the others but for those to return
+/**
+ * DOC: Asynchronous twins
+ *
+ * The functions that end in _async take the same arguments as the others but for those to return
  * something, and then @callback, @userdata, and @ret_call, which may be NULL for a call that is
  * never cancelled. They return 0 when the request is under way, and a negative errno, without ever
  * calling the callback, if it could not be made. @callback may be NULL, too. uservmd does what is
