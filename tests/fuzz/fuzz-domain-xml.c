@@ -8,7 +8,11 @@
 #include "domain-xml.h"
 #include "fuzz.h"
 #include "message.h"
+#include "passt.h"
 #include "xml.h"
+
+/* Of so many forwards of a NIC all is looked at. */
+#define LISTED_MAX 3
 
 static void check_info(const DomainInfo *info) {
         INVARIANT(info->name && message_can_carry(info->name));
@@ -162,8 +166,10 @@ static void check_replugged(const char *attach, const char *mac, const DomainNic
 
 static void check_replug(const char *live, const char *stored) {
         _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+        char *none;
 
         INVARIANT(domain_info_parse(stored, &info) == 0);
+        INVARIANT(domain_xml_replug(live, stored, "no MAC", &none, &none) == -ENODEV);
         for (size_t i = 0; i < info->n_nics; i++) {
                 _cleanup_free_ char *detach = NULL, *attach = NULL;
                 size_t first = 0;
@@ -176,23 +182,91 @@ static void check_replug(const char *live, const char *stored) {
         }
 }
 
+/* What can be listed can be written down, in a domain as here, and is read back the same. */
+static void check_written(const Forward *f) {
+        static const char empty[] =
+                "<domain><name/><uuid>00000000-0000-4000-8000-000000000001</uuid>"
+                "<memory>1</memory><devices><interface type='user'>"
+                "<mac address='52:54:00:00:00:01'/><backend type='passt'/></interface></devices>"
+                "</domain>";
+        _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+        _cleanup_free_ char *xml = NULL;
+
+        INVARIANT(domain_xml_add_forward(empty, f, &xml) == 0);
+        INVARIANT(domain_info_parse(xml, &info) == 0);
+        INVARIANT(info->nics[0].forwards.n == 1);
+        INVARIANT(forward_equal(&info->nics[0].forwards.items[0], f));
+}
+
+static void append_rule(ForwardList *table, const Forward *f, unsigned first, unsigned last) {
+        Forward rule = *f;
+
+        if (first > last)
+                return;
+        rule.host = (PortRange){ (uint16_t) first, (uint16_t) last };
+        rule.guest.start = (uint16_t) (f->guest.start + first - f->host.start);
+        rule.guest.end = (uint16_t) (f->guest.start + last - f->host.start);
+        rule.exclude = NULL;
+        rule.n_exclude = 0;
+        INVARIANT(forward_list_append(table, &rule) == 0);
+}
+
+/* passt makes a rule of each range of ports that are not excluded; they are found to be this
+ * forward. */
+static void check_rules(const Forward *f) {
+        _cleanup_forward_list_ ForwardList table = {};
+        unsigned first = f->host.start;
+        bool any;
+
+        for (unsigned port = f->host.start; port <= f->host.end; port++) {
+                if (forward_has_port(f, (uint16_t) port))
+                        continue;
+                append_rule(&table, f, first, port - 1);
+                first = port + 1;
+        }
+        append_rule(&table, f, first, f->host.end);
+        any = table.n > 0;
+        INVARIANT(passt_table_take(&table, f) == any);
+        INVARIANT(table.n == 0);
+}
+
+static void check_listed(const ForwardList *forwards) {
+        for (size_t i = 0; i < forwards->n && i < LISTED_MAX; i++) {
+                const Forward *f = &forwards->items[i];
+                _cleanup_free_ char *rule = NULL;
+
+                check_written(f);
+                check_rules(f);
+                INVARIANT(forward_format_passt(f, &rule) == 0 && *rule);
+                for (size_t j = 0; j < i; j++)
+                        INVARIANT(forward_conflicts(f, &forwards->items[j]) ==
+                                  forward_conflicts(&forwards->items[j], f));
+        }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         FuzzInput input = fuzz_input(data, size);
         _cleanup_free_ char *spec = fuzz_line(&input), *xml = fuzz_rest(&input);
-        _cleanup_free_ char *reason = NULL, *added = NULL;
+        _cleanup_free_ char *reason = NULL, *default_reason = NULL;
+        _cleanup_free_ char *added = NULL, *removed = NULL;
         _cleanup_(domain_info_freep) DomainInfo *info = NULL;
         _cleanup_forward_ Forward f = {};
         int r;
 
         r = domain_info_parse(xml, &info);
         INVARIANT(r == 0 || r == -EBADMSG);
-        if (r < 0)
+        if (forward_parse(spec, &f, &reason) < 0)
+                INVARIANT(forward_parse("8080:80", &f, &default_reason) == 0);
+        if (r < 0) {
+                (void) domain_xml_add_forward(xml, &f, &added);
+                (void) domain_xml_remove_forward(xml, &f, &removed);
                 return 0;
+        }
+
         check_info(info);
         check_replug(xml, xml);
-
-        if (forward_parse(spec, &f, &reason) < 0)
-                return 0;
+        for (size_t i = 0; i < info->n_nics; i++)
+                check_listed(&info->nics[i].forwards);
         check_add(xml, info, &f, &added);
         check_remove(xml, info, &f);
         if (added) {
