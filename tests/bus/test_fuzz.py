@@ -37,8 +37,9 @@ DOMAINS = [
     daemon.domain(NOT_A_CHARACTER, 4, devices=daemon.USER_NIC),
 ]
 
-# How often a method is called; others: 1. So that there is something to be called, and with forwards.
-WEIGHTS = {"CreateVM": 3, "AddPortForward": 3, "RemovePortForward": 2, "Delete": 0.2, "DeleteVM": 0.2}
+# How often a method is called; others: 1. So there are VMs to call, and they have forwards.
+WEIGHTS = {"CreateVM": 3, "AddPortForward": 3, "RemovePortForward": 2, "Delete": 0.2,
+           "DeleteVM": 0.2}
 
 # The names of errors that callers are told of. The last is sd-bus's for a text that is none to it.
 ERRORS = re.compile(
@@ -46,9 +47,9 @@ ERRORS = re.compile(
     r"Unknown(Method|Object|Interface|Property)|PropertyReadOnly|InconsistentMessage)")
 
 
-def no_larger(kib):
-    """Has the address sanitizer give memory back soon, so that its own hoard is not what grows."""
-    os.environ["ASAN_OPTIONS"] = f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb={kib}"
+def limit_quarantine():
+    """Has the address sanitizer keep little of what has been freed: the growth is to be ours."""
+    os.environ["ASAN_OPTIONS"] = f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=1"
 
 
 DISK_KEYS = {"disk": ["s"], "image": ["s"], "copy": ["b"], "disk-size": ["t", "s"]}
@@ -270,7 +271,7 @@ class Fuzz(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        no_larger(1)
+        limit_quarantine()
         cls.bus = client.Client()
         cls.addClassCleanup(cls.bus.close)
         cls.daemon = daemon.Daemon(domains=DOMAINS)

@@ -13,6 +13,7 @@
 
 /* Of so many forwards of a NIC all is looked at. */
 #define LISTED_MAX 3
+#define RANGE_MAX 1000
 
 static void check_info(const DomainInfo *info) {
         INVARIANT(info->name && message_can_carry(info->name));
@@ -212,12 +213,14 @@ static void append_rule(ForwardList *table, const Forward *f, unsigned first, un
 }
 
 /* passt makes a rule of each range of ports that are not excluded; they are found to be this
- * forward. */
+ * forward. Long ranges would take the time for a hundred others. */
 static void check_rules(const Forward *f) {
         _cleanup_forward_list_ ForwardList table = {};
         unsigned first = f->host.start;
         bool any;
 
+        if (f->host.end - f->host.start > RANGE_MAX)
+                return;
         for (unsigned port = f->host.start; port <= f->host.end; port++) {
                 if (forward_has_port(f, (uint16_t) port))
                         continue;
