@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* A watch of libuservm tells of every change of the VM, so nothing asks for its state. Whether a
- * server answers nobody tells; guest-probe.c tries. Two probes do so at once: one gives up on an
- * attempt after two seconds, so that a guest that has just come up is found soon, whatever passt's
- * next attempt at it is; the other has more patience, for servers that take their time to answer.
+ * server answers nobody tells; guest-probe.c tries. One probe gives up on an attempt after two
+ * seconds, so that a guest that has just come up is found soon, whatever passt's next attempt at it
+ * is; then another begins beside it that has more patience, for servers that take their time to
+ * answer. Not before: sshd refuses clients that connect often and do not log in, see
+ * PerSourcePenalties in sshd_config(5).
  *
  * If uservmd ends meanwhile, it is started again once, by asking it for something. */
 
@@ -309,7 +311,7 @@ Exit guest_wait_state(uservm *u, const char *vm, uservm_state state, uint64_t en
                 .u = u,
                 .name = vm,
                 .state = state,
-                .probes = { PROBE_INIT(PROBE_ANY, 0), PROBE_INIT(PROBE_ANY, 0) },
+                .probes = { PROBE_INIT(PROBE_ANY, 0, 0), PROBE_INIT(PROBE_ANY, 0, 0) },
         };
 
         return guest_wait(&w, end_usec);
@@ -320,7 +322,7 @@ Exit guest_wait_ready(uservm *u, const char *vm, uint64_t end_usec) {
                 .u = u,
                 .name = vm,
                 .ready = true,
-                .probes = { PROBE_INIT(PROBE_ANY, 0), PROBE_INIT(PROBE_ANY, 0) },
+                .probes = { PROBE_INIT(PROBE_ANY, 0, 0), PROBE_INIT(PROBE_ANY, 0, 0) },
         };
 
         return guest_wait(&w, end_usec);
@@ -332,8 +334,8 @@ Exit guest_wait_answer(uservm *u, const char *vm, uint16_t port, ProbeKind kind,
                 .u = u,
                 .name = vm,
                 .port = port,
-                .probes = { PROBE_INIT(kind, PATIENCE_SHORT_USEC),
-                            PROBE_INIT(kind, PATIENCE_LONG_USEC) },
+                .probes = { PROBE_INIT(kind, PATIENCE_SHORT_USEC, 0),
+                            PROBE_INIT(kind, PATIENCE_LONG_USEC, PATIENCE_SHORT_USEC) },
         };
         Exit e;
 

@@ -57,7 +57,7 @@ static void disconnect(Probe *probe) {
 void probe_reset(Probe *probe) {
         disconnect(probe);
         probe->phase = PROBE_IDLE;
-        probe->until = 0;
+        probe->until = probe->delay_usec > 0 ? now_usec() + probe->delay_usec : 0;
         probe->pause_usec = 0;
 }
 

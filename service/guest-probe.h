@@ -26,6 +26,7 @@ typedef enum ProbePhase {
 typedef struct Probe {
         ProbeKind kind;
         uint64_t patience_usec; /* how long an attempt may take */
+        uint64_t delay_usec;    /* before the first */
         ProbePhase phase;
         int fd;
         bool connected;
@@ -35,10 +36,10 @@ typedef struct Probe {
         size_t n_banner;
 } Probe;
 
-#define PROBE_INIT(k, patience)                                                                    \
-        { .kind = (k), .patience_usec = (patience), .fd = -1 }
+#define PROBE_INIT(k, patience, delay)                                                             \
+        { .kind = (k), .patience_usec = (patience), .delay_usec = (delay), .fd = -1 }
 
-/* Begins anew, with the first attempt at once. */
+/* Begins, or begins anew. */
 void probe_reset(Probe *probe);
 
 /* What to poll for; fd is -1 if there is nothing. */

@@ -3,9 +3,9 @@
 /* A guest is ready when its agent is connected, of which libvirt tells, or when a server behind the
  * VM's first TCP forward answers, of which nobody tells: that is tried (guest-probe.h), from when
  * the VM runs until it is so or ten minutes have gone by. After that nothing is left of the
- * attempts, so an idle daemon does not wake up. Two probes try at once: one gives up on an attempt
- * after two seconds, so that a guest that has just come up is found soon, the other has the
- * patience for a server that takes its time.
+ * attempts, so an idle daemon does not wake up. One probe gives up on an attempt after two
+ * seconds, so that a guest that has just come up is found soon; then another begins beside it,
+ * which has the patience for a server that takes its time.
  *
  * What the agent says is asked for once it is connected, on a worker and with a limit of time,
  * since the guest may say nothing. It may say anything, too: what D-Bus could not carry would have
@@ -34,6 +34,7 @@
 
 enum { N_PROBES = 2 };
 static const uint64_t patience_usec[N_PROBES] = { 2 * 1000000ULL, 30 * 1000000ULL };
+static const uint64_t delay_usec[N_PROBES] = { 0, 2 * 1000000ULL };
 
 typedef union Endpoint {
         struct sockaddr any;
@@ -341,7 +342,7 @@ static GuestWatch *guest_watch_new(VM *vm) {
         for (size_t i = 0; i < N_PROBES; i++)
                 w->attempts[i] = (Attempt){
                         .watch = w,
-                        .probe = PROBE_INIT(PROBE_ANY, patience_usec[i]),
+                        .probe = PROBE_INIT(PROBE_ANY, patience_usec[i], delay_usec[i]),
                 };
         restart_clock(w);
         return w;

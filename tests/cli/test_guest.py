@@ -216,6 +216,14 @@ class Ssh(Waiting):
                 self.treat = ssh_banner
                 self.finish(process, 42)
 
+    def test_a_server_is_asked_once(self):
+        """sshd refuses clients that come often and do not log in."""
+        self.treat = ssh_banner
+        self.run_command("wait", "web", "--ready")  # uservmd does not ask any more
+        before = self.guest.count
+        self.ssh("web")
+        self.assertEqual(self.guest.count, before + 1)
+
     def test_no_banner_in_time(self):
         self.refused(TIMEOUT, "ssh", "web", "--timeout=1", says="22")
 
