@@ -19,6 +19,10 @@
  *
  * A server of SSH sends its banner first, so for that only data counts, and no side is closed.
  *
+ * An attempt that is given up is reset. After an orderly end passt would go on connecting to the
+ * guest for some 20 seconds, and a server that comes up would see all of them at once; sshd takes
+ * that for an attack, and refuses to talk to us (PerSourcePenalties in sshd_config(5)).
+ *
  * A server that neither sends anything nor cares for the end of its input is not found. Nothing is
  * ever sent to it: what it made of that would be its own affair. */
 
@@ -54,8 +58,17 @@ static void disconnect(Probe *probe) {
         probe->n_banner = 0;
 }
 
-void probe_reset(Probe *probe) {
+/* The same with a reset. */
+static void abandon(Probe *probe) {
+        const struct linger at_once = { .l_onoff = 1 };
+
+        if (probe->fd >= 0)
+                (void) setsockopt(probe->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
         disconnect(probe);
+}
+
+void probe_reset(Probe *probe) {
+        abandon(probe);
         probe->phase = PROBE_IDLE;
         probe->until = probe->delay_usec > 0 ? now_usec() + probe->delay_usec : 0;
         probe->pause_usec = 0;
@@ -63,7 +76,7 @@ void probe_reset(Probe *probe) {
 
 /* Nobody there: once more after a pause, which grows. */
 static void fail(Probe *probe) {
-        disconnect(probe);
+        abandon(probe);
         probe->pause_usec = probe->pause_usec == 0 ? PAUSE_FIRST_USEC : probe->pause_usec * 3 / 2;
         if (probe->pause_usec > PAUSE_MAX_USEC)
                 probe->pause_usec = PAUSE_MAX_USEC;
@@ -86,7 +99,7 @@ struct pollfd probe_pollfd(const Probe *probe) {
 
 static void begin(Probe *probe, ProbePhase phase, const struct sockaddr *address,
                   socklen_t length) {
-        disconnect(probe);
+        abandon(probe);
         probe->phase = phase;
         probe->until = now_usec() + probe->patience_usec;
         probe->fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

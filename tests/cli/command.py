@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The command uservm under test, against a real uservmd on libvirt's test driver."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -197,7 +198,7 @@ def greet(connection):
 def serve(connection):
     """A server that reads requests until there are no more, as one of HTTP does."""
     def run():
-        with connection:
+        with connection, contextlib.suppress(ConnectionResetError):
             while connection.recv(4096):
                 pass
 

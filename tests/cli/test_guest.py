@@ -4,6 +4,7 @@ do behind the host port the test does."""
 
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -76,6 +77,16 @@ class Answers(Waiting):
             self.treat = treat
             self.refused(TIMEOUT, "wait", "web", "--port=80", "--timeout=1",
                          says=["80", "'web'", "in time"])
+
+    def test_an_attempt_that_is_given_up_is_reset(self):
+        """passt would go on connecting to the guest otherwise."""
+        self.treat = keep
+        next_one = len(self.guest.kept)
+        self.wait("web", "--port", "80", "--timeout", "20")
+        self.guest.wait_connections(3)
+        errors = select.poll()
+        errors.register(self.guest.kept[next_one], 0)
+        self.assertTrue(errors.poll(1000 * command.TIMEOUT_SEC))
 
     def test_it_does_not_try_too_often(self):
         self.run_command("wait", "web", "--port=80", "--timeout=3", status=TIMEOUT)
