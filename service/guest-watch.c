@@ -9,7 +9,9 @@
  *
  * What the agent says is asked for once it is connected, on a worker and with a limit of time,
  * since the guest may say nothing. It may say anything, too: what D-Bus could not carry would have
- * every list of VMs fail, so that is not passed on as it is. */
+ * every list of VMs fail, so that is not passed on as it is. Often the agent is there before the
+ * guest has its addresses, and nobody tells of them, so it is asked again after 1, 2, 4 … 256
+ * seconds. */
 
 #include "guest-watch.h"
 
@@ -29,6 +31,8 @@
 
 #define PROBE_FOR_USEC (600 * 1000000ULL)
 #define AGENT_TIMEOUT_SEC 5
+#define ASK_AGAIN_FIRST_USEC (1 * 1000000ULL)
+#define ASK_AGAIN_LAST_USEC (256 * 1000000ULL)
 #define ADDRESSES_MAX 64
 #define FACT_MAX 255 /* bytes of a host name, or of anything else that the guest says */
 
@@ -58,6 +62,8 @@ struct GuestWatch {
         Endpoint endpoint;
         Attempt attempts[N_PROBES];
         GuestFacts facts;
+        sd_event_source *ask_again;
+        uint64_t ask_again_usec; /* the time to wait then */
 };
 
 static void guest_facts_done(GuestFacts *f) {
@@ -298,16 +304,56 @@ static void announce_facts(VM *vm) {
         vm_bus_changed(vm, (const char *[]){ "GuestHostname", "GuestOS", "GuestAddresses", NULL });
 }
 
+static void ask_agent(VM *vm);
+
+static int on_ask_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        GuestWatch *w = userdata;
+
+        w->ask_again = sd_event_source_disable_unref(w->ask_again);
+        ask_agent(w->vm);
+        return 0;
+}
+
+static void ask_again(GuestWatch *w) {
+        w->ask_again = sd_event_source_disable_unref(w->ask_again);
+        if (w->ask_again_usec > ASK_AGAIN_LAST_USEC)
+                return;
+        (void) sd_event_add_time_relative(w->vm->manager->event, &w->ask_again, CLOCK_MONOTONIC,
+                                          w->ask_again_usec, 0, on_ask_again, w);
+        w->ask_again_usec *= 2;
+}
+
+static bool guest_facts_equal(const GuestFacts *a, const GuestFacts *b) {
+        size_t i = 0;
+
+        if (!streq_ptr(a->hostname, b->hostname) || !streq_ptr(a->os, b->os) || !a->addresses ||
+            !b->addresses)
+                return false;
+        while (a->addresses[i] && streq_ptr(a->addresses[i], b->addresses[i]))
+                i++;
+        return !a->addresses[i] && !b->addresses[i];
+}
+
+/* Takes over what the agent has said, if it has said anything (there is a list of addresses then)
+ * and that is new. */
+static void take_facts(VM *vm, GuestFacts *facts) {
+        if (!facts->addresses || guest_facts_equal(&vm->guest->facts, facts))
+                return;
+        guest_facts_done(&vm->guest->facts);
+        vm->guest->facts = *facts;
+        *facts = (GuestFacts){};
+        announce_facts(vm);
+}
+
 static void ask_done(void *userdata) {
         Asking *asking = userdata;
         VM *vm = manager_find_uuid(asking->manager, asking->uuid);
 
         if (vm && vm->snapshot && vm->guest && vm->guest->agent) {
-                guest_facts_done(&vm->guest->facts);
-                vm->guest->facts = asking->facts;
-                announce_facts(vm);
-        } else
-                guest_facts_done(&asking->facts);
+                take_facts(vm, &asking->facts);
+                ask_again(vm->guest);
+        }
+        guest_facts_done(&asking->facts);
         free(asking);
 }
 
@@ -328,6 +374,7 @@ GuestWatch *guest_watch_free(GuestWatch *w) {
         if (!w)
                 return NULL;
         stop_probing(w);
+        sd_event_source_disable_unref(w->ask_again);
         guest_facts_done(&w->facts);
         free(w);
         return NULL;
@@ -362,6 +409,8 @@ static void set_agent(GuestWatch *w, bool agent) {
         if (w->agent == agent)
                 return;
         w->agent = agent;
+        w->ask_again = sd_event_source_disable_unref(w->ask_again);
+        w->ask_again_usec = ASK_AGAIN_FIRST_USEC;
         if (agent)
                 ask_agent(w->vm);
         else {
