@@ -3,6 +3,7 @@
 that are run in the guest. The guest is a whole Debian, which takes a minute to boot without KVM."""
 
 import os
+import re
 import subprocess
 import time
 
@@ -45,36 +46,44 @@ class Story(lab.Story):
     def create(self, **settings):
         return self.bus.create(**guest(**settings))
 
-    def in_guest(self, name, command, *, user=None, text="", status=0):
-        """What a command of the guest's shell prints, as soon as one can log in."""
+    def log_in(self, name, *, user=None):
+        """With the command, as soon as it is possible, which takes the boot."""
         login = ["--login", user] if user else []
-        result = subprocess.run(
-            ["uservm", "ssh", *login, "--timeout", str(BOOT_TIMEOUT_SEC), name, "--", command],
-            input=text, capture_output=True, text=True, check=False,
-            timeout=BOOT_TIMEOUT_SEC + ANSWER_TIMEOUT_SEC)
+        begin = time.monotonic()
+        output = lab.run("uservm", "ssh", *login, "--timeout", str(BOOT_TIMEOUT_SEC), name, "--",
+                         "echo hello")
+        self.assertEqual(output, "hello\n")
+        lab.comment(f"logged in after {time.monotonic() - begin:.0f} s")
+
+    def ssh(self, name, command, *, user, text=""):
+        """Without the command, through the forward that it has made, or another one."""
+        (port,) = (forward["host-port"] for forward in self.forwards(name)
+                   if forward["guest-port"] == 22)
+        return subprocess.run(
+            ["ssh", "-p", str(port), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+             "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+             f"{user}@127.0.0.1", command],
+            input=text, capture_output=True, text=True, check=False, timeout=ANSWER_TIMEOUT_SEC)
+
+    def in_guest(self, name, command, *, user="user", text="", status=0):
+        """What a command of the guest's shell prints."""
+        result = self.ssh(name, command, user=user, text=text)
         self.assertEqual(result.returncode, status, f"{command}\n{result.stdout}{result.stderr}")
         return result.stdout
 
-    def log_in(self, name, **keywords):
-        """The first time, which takes the boot."""
-        begin = time.monotonic()
-        self.assertEqual(self.in_guest(name, "echo hello", **keywords), "hello\n")
-        lab.comment(f"logged in after {time.monotonic() - begin:.0f} s")
-
     def assertFacts(self, name, hostname):
-        """What uservm says of the guest is what the guest says of itself."""
-        self.wait_ready(name)
-        path = self.path(name)
-        self.bus.wait(lambda: self.bus.get(path, "GuestHostname"), "the agent",
-                      1000 * BOOT_TIMEOUT_SEC)
+        """What uservm says of the guest is what the guest says of itself, as soon as the agent has
+        been asked since it is so."""
         self.assertEqual(self.in_guest(name, "hostname"), f"{hostname}\n")
+        own = set(re.findall(r"(\S+)/\d", self.in_guest(name, "ip -brief address show up | "
+                                                             "grep -v ^lo")))
+        self.assertTrue(own)
+        path = self.path(name)
+        self.bus.wait(lambda: set(self.bus.get(path, "GuestAddresses")) == own,
+                      f"uservm to know {own}", 1000 * BOOT_TIMEOUT_SEC)
         self.assertEqual(self.bus.get(path, "GuestHostname"), hostname)
         self.assertEqual(self.bus.get(path, "GuestOS"), OS_NAME)
-        own = self.in_guest(name, "ip -brief address show scope global; ip -brief address show "
-                                  "scope link").split()
-        own = {word.split("/")[0] for word in own if "/" in word}
-        self.assertTrue(own)
-        self.assertEqual(set(self.bus.get(path, "GuestAddresses")), own)
+        self.assertTrue(self.bus.get(path, "Ready"))
 
     def assertPassword(self, name, user, password):
         """It is one, another is none. su(1) asks for it even if it is one's own."""
@@ -89,3 +98,13 @@ class Story(lab.Story):
         self.assertEqual(lab.processes("qemu") + lab.processes("passt"), [])
         self.assertEqual(listing(IMAGES), [])
         self.assertEqual(listing(NVRAM), [])
+
+    def diagnostics(self):
+        return "\n".join([super().diagnostics(), *map(self.guest_journal, self.states())])
+
+    def guest_journal(self, name):
+        try:
+            result = self.ssh(name, "sudo journalctl --boot --no-pager --lines=60", user="user")
+        except (ValueError, subprocess.TimeoutExpired) as error:
+            return f"--- the guest {name} cannot be asked: {error}"
+        return f"--- the guest {name}\n{result.stdout}{result.stderr}"

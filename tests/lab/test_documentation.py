@@ -102,14 +102,16 @@ class Typed(lab.Story):
 
 
 class Demo(lab.Story):
-    def test_it_ends_with_a_reply_and_a_table(self):
+    def test_it_ends_with_replies_a_table_and_a_shell(self):
         output = lab.run(DEMO)
         self.assertEqual(output.count("hello from web\n"), 2)
-        self.assertTrue(output.endswith(
+        self.assertIn(
             "$ uservm forward list web\n"
             "VM   FORWARD                STATE   NOTE\n"
             "web  127.0.0.1:8080:80/tcp  active\n"
-            "web  127.0.0.1:8081:81/tcp  active\n"), output)
+            "web  127.0.0.1:8081:81/tcp  active\n", output)
+        self.assertIn("\nI am user on debian\n", output)
+        self.assertTrue(output.endswith(f"left {lab.GUEST}/debian.qcow2\n"), output)
         self.assertEqual(self.bus.manager("ListVMs"), [])
 
 
