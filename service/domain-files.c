@@ -6,16 +6,25 @@
  * passt of ours (vm-network.c); without it, it would wait for ever, and the event as well. The file
  * goes with the process, also that of a start that fails, of which there is no event either.
  *
- * Only the names are looked at. What the files say is libvirt's own business; whoever wants to know
- * asks libvirt. */
+ * What the files say is libvirt's own business, and whoever wants to know asks libvirt, with one
+ * exception. While a domain goes back to a snapshot, a question for its XML waits until QEMU
+ * answers libvirt (a job of libvirt's, 30 seconds at most), which QEMU does not before it has its
+ * passt. So what that passt is to be like is read from the files. They have the XML that libvirt
+ * would give; the one of the status is in an element <domstatus>. */
 
 #include "domain-files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 
-enum { RUNNING, SAVED, N_FOLDERS };
+#include "xml.h"
+
+#define FILE_SIZE_MAX (16 * 1024 * 1024) /* that of a domain is some 10 KiB */
+
+enum { RUNNING, SAVED, N_WATCHED, STORED = N_WATCHED, N_FOLDERS };
 
 /* Where the session driver has them: below the variable, or what stands in for it below HOME.
  * libvirt puts a file in its place with a rename. */
@@ -26,18 +35,34 @@ static const struct {
         [RUNNING] = { "XDG_RUNTIME_DIR", NULL, "libvirt/qemu/run", ".xml",
                       IN_MOVED_TO | IN_DELETE },
         [SAVED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu/save", ".save", IN_DELETE },
+        [STORED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu", ".xml", 0 },
 };
 
 struct DomainFiles {
         domain_file_func_t func;
         void *userdata;
-        sd_event_source *sources[N_FOLDERS];
+        sd_event_source *sources[N_WATCHED];
 };
+
+static int folder_path(size_t i, char **ret) {
+        const char *base = getenv(folders[i].variable), *home = getenv("HOME");
+        int r;
+
+        if (!isempty(base))
+                r = asprintf(ret, "%s/%s", base, folders[i].path);
+        else if (folders[i].fallback && home)
+                r = asprintf(ret, "%s/%s/%s", home, folders[i].fallback, folders[i].path);
+        else
+                return -ENOENT;
+        return r < 0 ? -ENOMEM : 0;
+}
+
+/* Watching */
 
 DomainFiles *domain_files_free(DomainFiles *d) {
         if (!d)
                 return NULL;
-        for (size_t i = 0; i < N_FOLDERS; i++)
+        for (size_t i = 0; i < N_WATCHED; i++)
                 sd_event_source_disable_unref(d->sources[i]);
         free(d);
         return NULL;
@@ -62,19 +87,6 @@ static int on_file(sd_event_source *source, const struct inotify_event *event, v
         return 0;
 }
 
-static int folder_path(size_t i, char **ret) {
-        const char *base = getenv(folders[i].variable), *home = getenv("HOME");
-        int r;
-
-        if (!isempty(base))
-                r = asprintf(ret, "%s/%s", base, folders[i].path);
-        else if (folders[i].fallback && home)
-                r = asprintf(ret, "%s/%s/%s", home, folders[i].fallback, folders[i].path);
-        else
-                return -ENOENT;
-        return r < 0 ? -ENOMEM : 0;
-}
-
 static int watch_folder(DomainFiles *d, sd_event *event, size_t i) {
         _cleanup_free_ char *path = NULL;
         int r;
@@ -93,12 +105,76 @@ int domain_files_new(sd_event *event, domain_file_func_t func, void *userdata, D
                 return -ENOMEM;
         d->func = func;
         d->userdata = userdata;
-        for (size_t i = 0; i < N_FOLDERS; i++) {
+        for (size_t i = 0; i < N_WATCHED; i++) {
                 int r = watch_folder(d, event, i);
 
                 if (r < 0 && r != -ENOENT)
                         return r;
         }
         *ret = TAKE_PTR(d);
+        return 0;
+}
+
+/* Reading */
+
+static int read_file(size_t folder, const char *name, char **ret) {
+        _cleanup_free_ char *directory = NULL, *path = NULL, *text = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        int r;
+
+        r = folder_path(folder, &directory);
+        if (r < 0)
+                return r;
+        if (asprintf(&path, "%s/%s%s", directory, name, folders[folder].suffix) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_size > FILE_SIZE_MAX)
+                return -EFBIG;
+        text = new0(char, st.st_size + 1);
+        if (!text)
+                return -ENOMEM;
+        if (read(fd, text, st.st_size) != st.st_size)
+                return -EBADMSG;
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+static int read_live(const char *name, char **ret) {
+        _cleanup_free_ char *status = NULL;
+        _cleanup_xml_doc_ xmlDoc *doc = NULL;
+        xmlNode *domain;
+        int r;
+
+        r = read_file(RUNNING, name, &status);
+        if (r < 0)
+                return r;
+        r = xml_parse(status, "domstatus", &doc);
+        if (r < 0)
+                return r;
+        domain = xml_child(xmlDocGetRootElement(doc), "domain");
+        return domain ? xml_print(domain, false, ret) : -EBADMSG;
+}
+
+int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_xml) {
+        _cleanup_free_ char *live = NULL, *stored = NULL;
+        int r;
+
+        r = read_live(name, &live);
+        if (r < 0)
+                return r;
+        r = read_file(STORED, name, &stored);
+        if (r == -ENOENT) {
+                stored = strdup(live);
+                r = stored ? 0 : -ENOMEM;
+        }
+        if (r < 0)
+                return r;
+        *ret_live_xml = TAKE_PTR(live);
+        *ret_stored_xml = TAKE_PTR(stored);
         return 0;
 }

@@ -3,7 +3,7 @@
 
 /* Looks at the files that libvirt's session driver keeps of its domains, because they show what no
  * event of libvirt tells: that a start has begun, that one was given up, that a saved state was
- * removed. Main thread. */
+ * removed; and what libvirt itself cannot be asked for while a domain is being started. */
 
 #include <systemd/sd-event.h>
 
@@ -15,7 +15,12 @@ typedef struct DomainFiles DomainFiles;
 typedef void (*domain_file_func_t)(const char *name, void *userdata);
 
 /* libvirt's daemon makes the folders when it starts, so this is to be called when there is a
- * connection to it; a folder that is not there is not watched. Returns 0 or a negative errno. */
+ * connection to it; a folder that is not there is not watched. Returns 0 or a negative errno.
+ * Main thread. */
 int domain_files_new(sd_event *event, domain_file_func_t func, void *userdata, DomainFiles **ret);
 DomainFiles *domain_files_free(DomainFiles *d);
 DEFINE_CLEANUP(DomainFiles *, domain_files_free);
+
+/* The live and the stored XML (of one that is not persistent, the live one twice) of the active
+ * domain of this name. Returns 0, or a negative errno, -EBADMSG if it is not what is expected. */
+int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_xml);

@@ -16,6 +16,7 @@
 #include <libvirt/virterror.h>
 #include <poll.h>
 
+#include "domain-files.h"
 #include "domain-live.h"
 #include "error.h"
 #include "log.h"
@@ -300,6 +301,13 @@ int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool manage
 
 /* Reviving */
 
+static int mark_failed(Forward *f, const sd_bus_error *error) {
+        f->state = FORWARD_FAILED;
+        free(f->error);
+        f->error = strdup(error->message ?: "the host port cannot be bound");
+        return f->error ? 0 : -ENOMEM;
+}
+
 /* Leaves out of `wanted` what cannot be bound, and notes why. */
 static int split_forwards(ForwardList *all, ForwardList *wanted) {
         for (size_t i = 0; i < all->n; i++) {
@@ -311,8 +319,9 @@ static int split_forwards(ForwardList *all, ForwardList *wanted) {
                 f->error = NULL;
                 f->state = FORWARD_ACTIVE;
                 if (port_check_host(f, NULL, &error) < 0) {
-                        f->state = FORWARD_FAILED;
-                        f->error = strdup(error.message ?: "the host port cannot be bound");
+                        r = mark_failed(f, &error);
+                        if (r < 0)
+                                return r;
                         continue;
                 }
                 r = forward_list_append(wanted, f);
@@ -370,9 +379,21 @@ int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error)
 
 /* Finding */
 
+static int add_missing(NetworkNic *nic, const Forward *f) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        if (vm_network_add_forward(nic, f, &error) >= 0)
+                return 0;
+        r = forward_list_append(&nic->forwards, f);
+        if (r < 0)
+                return r;
+        return mark_failed(&nic->forwards.items[nic->forwards.n - 1], &error);
+}
+
 /* What passt has in its table, in the user's terms: a stored forward with exclusions is several
- * rules there. What is stored and not live was being added when uservmd ended; if it cannot be made
- * live, it stays pending. What is left in the end is for this run only, or was for the last one. */
+ * rules there. What is stored and not live was being added when uservmd ended, or was not known to
+ * be stored. What is left in the end is for this run only, or was for the last one. */
 static int adopt_forwards(NetworkNic *nic, const ForwardList *stored, bool new_run,
                           sd_bus_error *error) {
         _cleanup_forward_list_ ForwardList table = {};
@@ -382,14 +403,12 @@ static int adopt_forwards(NetworkNic *nic, const ForwardList *stored, bool new_r
         if (r < 0)
                 return r;
         for (size_t i = 0; i < stored->n; i++) {
-                _cleanup_(sd_bus_error_free) sd_bus_error reason = SD_BUS_ERROR_NULL;
-
-                if (passt_table_take(&table, &stored->items[i])) {
+                if (passt_table_take(&table, &stored->items[i]))
                         r = forward_list_append(&nic->forwards, &stored->items[i]);
-                        if (r < 0)
-                                return r;
-                } else if (vm_network_add_forward(nic, &stored->items[i], &reason) < 0)
-                        log_warning("%s", reason.message ?: "A forward could not be made live");
+                else
+                        r = add_missing(nic, &stored->items[i]);
+                if (r < 0)
+                        return r;
         }
         for (size_t i = 0; i < table.n; i++) {
                 r = new_run ? passt_remove_forward(&nic->paths, &table.items[i], error)
@@ -492,7 +511,8 @@ bool vm_network_is_of_run(VMNetwork *n, unsigned domain_id) {
 
 int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uuid,
                          const char *live_xml, const char *stored_xml) {
-        bool new_run = *network && !vm_network_is_of_run(*network, domain_id);
+        bool new_run =
+                *network && (!vm_network_is_of_run(*network, domain_id) || (*network)->provisional);
         _cleanup_(strv_freep) char **macs = NULL;
         LiveNics stored = {};
         int r;
@@ -517,6 +537,20 @@ int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uu
                 return r;
         r = reconcile(*network, uuid, macs, &stored, new_run);
         domain_live_nics_done(&stored);
+        return r;
+}
+
+int vm_network_serve_start(VMNetwork **network, unsigned domain_id, const char *uuid,
+                           const char *name) {
+        _cleanup_free_ char *live_xml = NULL, *stored_xml = NULL;
+        int r;
+
+        r = domain_files_read(name, &live_xml, &stored_xml);
+        if (r < 0)
+                return r;
+        r = vm_network_reconcile(network, domain_id, uuid, live_xml, stored_xml);
+        if (r >= 0 && *network)
+                (*network)->provisional = true;
         return r;
 }
 

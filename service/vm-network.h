@@ -26,6 +26,7 @@ typedef struct VMNetwork {
         NetworkNic *nics;
         size_t n;
         unsigned domain_id; /* libvirt's for this run of the domain; 0: not known yet */
+        bool provisional;   /* what is stored was not known for sure */
 } VMNetwork;
 
 VMNetwork *vm_network_free(VMNetwork *n); /* the passts live on */
@@ -49,6 +50,11 @@ bool vm_network_is_of_run(VMNetwork *n, unsigned domain_id);
  * is NULL if no NIC is ours. Returns 0 or a negative errno. */
 int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uuid,
                          const char *live_xml, const char *stored_xml);
+
+/* The same, if libvirt's files tell of passts that QEMU is waiting for, for a domain that is just
+ * being started; before anything is asked of libvirt that it may not answer until then. */
+int vm_network_serve_start(VMNetwork **network, unsigned domain_id, const char *uuid,
+                           const char *name);
 
 /* Has those passts listen again that do not on all that they should, which is on nothing after a
  * snapshot with memory. A forward whose port was taken meanwhile is marked FORWARD_FAILED. `seen`

@@ -236,14 +236,24 @@ static int read_definitions(virDomainPtr domain, VMSnapshot *s, VMNetwork **netw
         return 0;
 }
 
-static int snapshot_read_domain(virDomainPtr domain, VMSnapshot *s, VMNetwork **network, bool known,
-                                sd_bus_error *error) {
+/* QEMU may be waiting for us. If the files do not tell, what libvirt says in the end will. */
+static void serve_start(virDomainPtr domain, const char *uuid, VMNetwork **network) {
+        unsigned id = virDomainGetID(domain);
+
+        if (!*network || !vm_network_is_of_run(*network, id))
+                (void) vm_network_serve_start(network, id, uuid, virDomainGetName(domain));
+}
+
+static int snapshot_read_domain(virDomainPtr domain, const char *uuid, VMSnapshot *s,
+                                VMNetwork **network, bool known, sd_bus_error *error) {
         _cleanup_(domain_info_freep) DomainInfo *live = NULL;
         int r;
 
         r = read_state(domain, s, error);
         if (r < 0)
                 return r;
+        if (s->state == VM_STARTING)
+                serve_start(domain, uuid, network);
         r = read_definitions(domain, s, network, known, &live, error);
         if (r < 0)
                 return r;
@@ -273,7 +283,7 @@ int vm_snapshot_read(virConnectPtr conn, const char *uuid, VMNetwork **network, 
         if (!domain && virGetLastErrorCode() != VIR_ERR_NO_DOMAIN)
                 return error_from_libvirt(error, "look up a VM");
 
-        r = domain ? snapshot_read_domain(domain, s, network, known, error) : -ENOENT;
+        r = domain ? snapshot_read_domain(domain, uuid, s, network, known, error) : -ENOENT;
         /* It may have been undefined while it was being read. */
         if (r < 0 && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
                 sd_bus_error_free(error);

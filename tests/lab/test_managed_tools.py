@@ -80,12 +80,14 @@ class Tools(managed.Story):
     # the guest stands still does not, with this passt.
 
     def test_suspend_and_resume(self):
+        connection = self.connect()
         lab.virsh("suspend", "web")
         self.wait_state("web", "paused")
         self.assertAgree("web")
         lab.virsh("resume", "web")
         self.wait_state("web", "running")
-        self.assertEqual(lab.wait_answer(8080), "hello from web")
+        self.assertTrue(lab.echoes(connection))
+        self.assertRight("web")
 
     def check_boots_again(self, command):
         passt = managed.the_passt()
@@ -202,6 +204,32 @@ class Tools(managed.Story):
         self.assertTrue(done, text)
         self.assertRight("web")
 
+    def test_uservmd_is_killed_while_virsh_starts_it(self):
+        for i in range(KILLS):
+            self.save()
+            self.bus.take_signals()
+            owner, pid = self.bus.owner, lab.main_pid(UNIT)
+            virsh = Virsh("start", "web")
+            time.sleep(LATEST_KILL_SEC * i / KILLS)
+            lab.kill(pid)
+            self.bus.wait(lambda: self.bus.owner not in (None, owner), "another uservmd")
+            self.assertWorks(virsh)
+
+    def test_destroyed_while_uservmd_starts_its_passt(self):
+        for i in range(KILLS):
+            self.save()
+            virsh = Virsh("start", "web")
+            lab.until(lambda: lab.processes("qemu"), "QEMU")
+            time.sleep(LATEST_KILL_SEC * i / KILLS)
+            lab.virsh("destroy", "web")
+            virsh.result()
+            with self.assertRaises(client.Error):  # after all that is being done to the VM
+                self.bus.vm(self.path("web"), "Pause")
+            self.assertIn(self.state("web"), ("saved", "shutoff"))
+            self.assertNothingLeft()
+            self.start("web")
+            self.assertRight("web")
+
     # Snapshots. While one with memory is made passt closes its listening sockets, as if the guest
     # had moved to another host, and keeps what is established.
 
@@ -223,6 +251,24 @@ class Tools(managed.Story):
         self.add("web", "8083:83")
         self.remove("web", "8080")
         self.assertWorks(Virsh("snapshot-revert", "web", "internal"))
+
+    def test_back_to_it_while_the_vm_is_off(self):
+        self.power_off("web")
+        self.add("web", "8083:83")
+        self.remove("web", "8080")
+        self.assertWorks(Virsh("snapshot-revert", "web", "internal"))
+
+    def test_back_to_it_before_uservmd_comes(self):
+        """By then libvirt does not tell what the VM is like until QEMU has its passt."""
+        self.power_off("web")
+        self.add("web", "8083:83")
+        lab.systemctl("stop", UNIT)
+        virsh = Virsh("snapshot-revert", "web", "internal")
+        lab.until(lambda: "starting up" in lab.virsh("domstate", "--reason", "web"), "the start")
+        time.sleep(1)  # QEMU has tried and goes on trying
+        self.assertIsNone(virsh.process.poll())
+        self.assertIn(self.state("web"), ("starting", "running"))
+        self.assertWorks(virsh)
 
     def test_snapshot_with_memory_in_a_file(self):
         self.check_snapshot("external", "--memspec", os.path.expanduser("~/memory"))

@@ -644,6 +644,48 @@ TEST(an_older_forward_that_blocks_is_named) {
         CHECK_INT(listening(&f), 1);
 }
 
+/* As after a snapshot with memory; there it is passt itself that closes its sockets. */
+TEST(a_table_is_replaced) {
+        uint16_t p = free_ports(5);
+        Forward old[] = { tcp(p), tcp((uint16_t) (p + 1)) };
+        Forward new[] = { old[1], make_forward("*", FORWARD_UDP, p, p),
+                          make_forward("127.0.0.1", FORWARD_TCP, (uint16_t) (p + 2),
+                                       (uint16_t) (p + 4)) };
+        const ForwardList all = { .items = new, .n = ELEMENTSOF(new) }, none = {};
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        pid_t pid;
+
+        CHECK_RESULT(start(old, ELEMENTSOF(old), &pid, &error), 0, error);
+        CHECK_RESULT(passt_set_forwards(&paths, &none, &error), 0, error);
+        CHECK_INT(listening(&old[0]), 0);
+        CHECK_INT(listening(&old[1]), 0);
+        CHECK(table_is(NULL, 0));
+
+        for (unsigned i = 0; i < 2; i++) {
+                CHECK_RESULT(passt_set_forwards(&paths, &all, &error), 0, error);
+                for (size_t j = 0; j < ELEMENTSOF(new); j++)
+                        CHECK_INT(listening(&new[j]), 1);
+                CHECK_INT(listening(&old[0]), 0);
+                CHECK(table_is(new, ELEMENTSOF(new)));
+        }
+        CHECK(is_running(pid));
+}
+
+TEST(a_full_table_is_replaced) {
+        uint16_t p = free_ports(255);
+        Forward forwards[255];
+        const ForwardList all = { .items = forwards, .n = ELEMENTSOF(forwards) };
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        pid_t pid;
+
+        for (unsigned i = 0; i < 255; i++)
+                forwards[i] = tcp((uint16_t) (p + i));
+        CHECK_INT(start_empty(&pid), 0);
+        CHECK_RESULT(passt_set_forwards(&paths, &all, &error), 0, error);
+        CHECK(table_is(forwards, ELEMENTSOF(forwards)));
+        CHECK_INT(listening(&forwards[254]), 1);
+}
+
 TEST(what_is_not_there_cannot_be_removed) {
         uint16_t p = free_ports(3);
         const Forward old = make_forward("127.0.0.1", FORWARD_TCP, p, (uint16_t) (p + 1));
@@ -742,6 +784,7 @@ TEST(many_changes_leave_nothing_behind) {
                 a_privileged_port_is_refused,                                                      \
                 an_address_or_interface_that_is_not_there_is_refused, a_duplicate_is_refused,      \
                 a_full_table_is_said_to_be_full, an_older_forward_that_blocks_is_named,            \
+                a_table_is_replaced, a_full_table_is_replaced,                                     \
                 what_is_not_there_cannot_be_removed, a_passt_that_is_gone_is_said_to_be,           \
                 many_changes_leave_nothing_behind
 
