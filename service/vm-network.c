@@ -524,8 +524,10 @@ int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uu
                 *network = vm_network_stop(*network);
                 return 0;
         }
-        if (new_run)
-                *network = vm_network_free(*network);
+        if (new_run) {
+                remove_unplugged(*network, macs);
+                *network = vm_network_free(*network); /* what is left is found again */
+        }
         if (!*network) {
                 *network = new0(VMNetwork, 1);
                 if (!*network)

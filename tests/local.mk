@@ -6,6 +6,7 @@ check_PROGRAMS += \
 	tests/unit/test-disk \
 	tests/unit/test-disk-check \
 	tests/unit/test-domain-build \
+	tests/unit/test-domain-files \
 	tests/unit/test-domain-live \
 	tests/unit/test-domain-xml \
 	tests/unit/test-forward \
@@ -30,6 +31,9 @@ tests_unit_test_disk_check_SOURCES = tests/unit/test-disk-check.c tests/unit/tes
 tests_unit_test_disk_check_LDADD = $(LDADD_UNIT)
 tests_unit_test_domain_build_SOURCES = tests/unit/test-domain-build.c tests/unit/test.h
 tests_unit_test_domain_build_LDADD = $(LDADD_UNIT)
+tests_unit_test_domain_files_SOURCES = tests/unit/test-domain-files.c tests/unit/test-files.h \
+	tests/unit/test.h
+tests_unit_test_domain_files_LDADD = $(LDADD_UNIT)
 tests_unit_test_domain_live_SOURCES = tests/unit/test-domain-live.c tests/unit/test.h
 tests_unit_test_domain_live_LDADD = $(LDADD_UNIT)
 tests_unit_test_domain_xml_SOURCES = tests/unit/test-domain-xml.c tests/unit/test.h

@@ -86,6 +86,7 @@ class Tools(managed.Story):
         self.assertAgree("web")
         lab.virsh("resume", "web")
         self.wait_state("web", "running")
+        self.assertAgree("web")
         self.assertTrue(lab.echoes(connection))
         self.assertRight("web")
 
@@ -235,12 +236,16 @@ class Tools(managed.Story):
 
     def check_snapshot(self, *arguments):
         connection, passt = self.connect(), managed.the_passt()
+        self.add("web", "7009:7/udp", persistent=False)
+        self.assertTrue(lab.echoes_datagram(7009))
         lab.virsh("snapshot-create-as", "web", *arguments)
         self.bus.wait(lambda: self.state("web") == "running", "it to run")
         lab.wait_answer(8080, timeout_sec=TOOL_TIMEOUT_SEC)
         self.assertTrue(lab.echoes(connection), "the established connection")
+        self.assertTrue(lab.echoes_datagram(7009))
         self.assertRight("web")
         self.assertEqual(managed.the_passt(), passt)
+        self.remove("web", "7009/udp")
 
     def test_snapshot_with_memory(self):
         self.check_snapshot("internal")
