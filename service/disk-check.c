@@ -187,12 +187,20 @@ static bool same_file(const char *a, const char *b) {
         return stat(a, &x) >= 0 && stat(b, &y) >= 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Whether an image may name this file, see above. */
-static int is_near(const char *path, const char *backing) {
-        _cleanup_free_ char *folder = NULL, *backing_folder = NULL, *storage = NULL;
+static char *folder_of(const char *path) {
+        return strndup(path, (size_t) (strrchr(path, '/') + 1 - path));
+}
 
-        folder = strndup(path, (size_t) (strrchr(path, '/') + 1 - path));
-        backing_folder = strndup(backing, (size_t) (strrchr(backing, '/') + 1 - backing));
+/* Whether an image may name this file, see above. What counts is where the file is: an archive may
+ * have brought, beside an image, a link to anywhere. */
+static int is_near(const char *path, const char *backing) {
+        _cleanup_free_ char *real = realpath(backing, NULL), *folder = NULL, *backing_folder = NULL,
+                            *storage = NULL;
+
+        if (!real)
+                return errno == ENOMEM ? -ENOMEM : 0;
+        folder = folder_of(path);
+        backing_folder = folder_of(real);
         if (!folder || !backing_folder)
                 return -ENOMEM;
         if (same_file(folder, backing_folder))

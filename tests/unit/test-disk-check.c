@@ -124,6 +124,15 @@ TEST(a_chain_that_goes_elsewhere) {
         refused(in_root("thief"), USERVM_ERROR_IMAGE_UNUSABLE, "not a file");
 }
 
+TEST(a_link_that_goes_elsewhere) {
+        write_zeros(in_root("other/secret"), 512);
+        CHECK_INT(symlink(in_root("other/secret"), in_root("beside")), 0);
+        CHECK_INT(qemu_img("create", "-q", "-f", "qcow2", "-b", in_root("beside"), "-F", "raw",
+                           in_root("linker"), NULL),
+                  0);
+        refused(in_root("linker"), USERVM_ERROR_IMAGE_UNUSABLE, "in another folder");
+}
+
 TEST(where_images_are_kept_is_not_elsewhere) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *format = NULL;
@@ -300,7 +309,7 @@ TEST(readable_files) {
 
 TEST_MAIN(begins_in_a_folder_of_its_own, raw_image, what_is_no_image, formats_that_are_not_taken,
           encrypted_image, broken_qcow2, backing_chain, a_chain_that_goes_elsewhere,
-          where_images_are_kept_is_not_elsewhere, a_backing_file_of_no_noted_format,
-          data_in_another_file, image_in_use, a_base_is_only_read, what_other_VMs_have,
-          a_chain_that_ends_at_a_disk_of_another_VM, permissions, readable_files,
-          leaves_nothing_behind)
+          a_link_that_goes_elsewhere, where_images_are_kept_is_not_elsewhere,
+          a_backing_file_of_no_noted_format, data_in_another_file, image_in_use,
+          a_base_is_only_read, what_other_VMs_have, a_chain_that_ends_at_a_disk_of_another_VM,
+          permissions, readable_files, leaves_nothing_behind)
