@@ -283,6 +283,10 @@ static int run_passt(const PasstPaths *paths, const PasstConfig *config, sd_bus_
         if (r == 0)
                 return 0;
 
+        if (r > 128)
+                return sd_bus_error_setf(error, USERVM_ERROR_PASST_FAILED,
+                                         "Could not start passt: it was ended by signal %d",
+                                         r - 128);
         line = error_passt_line(output);
         if (!line)
                 return -ENOMEM;

@@ -2,7 +2,9 @@
 """uservm@NAME.service: a VM that comes up at login, or where the user lingers at boot, and is shut
 down cleanly at logout. In the middle the lab is restarted; nobody logs in before this goes on."""
 
+import datetime
 import os
+import re
 import sys
 import time
 
@@ -13,6 +15,7 @@ from lab import stories_in_order
 
 RESTART_THE_LAB = 75  # see tests/lab/boot
 NEXT_TO_ITSELF_SEC = 20
+LOGOUT = os.path.expanduser("~/logout")  # when it was
 
 
 def unit(name):
@@ -25,6 +28,15 @@ def is_enabled(name):
 
 def unit_state(name):
     return lab.systemctl("show", "--property=ActiveState", "--value", unit(name)).strip()
+
+
+def last_end(name):
+    """When its QEMU ended last, and why, as libvirt has noted."""
+    with open(os.path.expanduser(f"~/.cache/libvirt/qemu/log/{name}.log"), encoding="utf-8",
+              errors="replace") as file:
+        when, how = re.findall(r"^(.*): shutting down, reason=(.*)$", file.read(), re.MULTILINE)[-1]
+    end = datetime.datetime.strptime(when, "%Y-%m-%d %H:%M:%S.%f%z")
+    return end.timestamp(), how
 
 
 def wait_unit(name, state):
@@ -116,6 +128,17 @@ class Autostart(lab.Story):
         self.create(name="idle", start=False)
         self.bus.set(self.web, "Autostart", True)
         self.check(True)
+        lab.systemctl("start", unit("web"))
+
+    def test_the_guest_that_will_not_shut_down(self):
+        """It is paused."""
+        self.create(name="stuck", start=False)
+        lab.systemctl("start", unit("stuck"))
+        lab.virsh("suspend", "stuck")
+        self.assertEqual(unit_state("stuck"), "active")
+        lab.wait_answer(8080)
+        with open(LOGOUT, "x", encoding="ascii") as file:
+            file.write(str(time.time()))
 
 
 class AfterTheRestart(lab.Story):
@@ -124,6 +147,17 @@ class AfterTheRestart(lab.Story):
     def test_the_vm_has_come_up_by_itself(self):
         lab.until(lambda: lab.virsh("list", "--name").split() == ["web"], "web to run",
                   NEXT_TO_ITSELF_SEC)
+
+    def test_guests_were_shut_down_at_logout(self):
+        """In the time that the manual promises; what would not, was powered off."""
+        with open(LOGOUT, encoding="ascii") as file:
+            logout = float(file.read())
+        for name, reason, longest_sec in ("web", "shutdown", 60), ("stuck", "destroyed", 90):
+            end, how = last_end(name)
+            lab.comment(f"{name}: {end - logout:.0f} s after the logout: {how}")
+            self.assertEqual(how, reason)
+            self.assertLess(end - logout, longest_sec)
+        self.delete("stuck")
 
     def test_the_unit_is_active(self):
         wait_unit("web", "active")

@@ -73,8 +73,8 @@ class Idle(lab.Story):
             self.wait_there()
             self.wait_gone()
             self.assertEqual(self.picture(), before)
-        for i in range(40):
-            time.sleep(IDLE_SEC - 0.1 + i * 0.005)
+        for i in range(20):
+            time.sleep(IDLE_SEC - 0.1 + i * 0.01)
             self.assertEqual(self.picture(), before)
 
     def test_monitor_keeps_it_and_does_not_bring_it_back(self):

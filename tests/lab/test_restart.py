@@ -3,6 +3,7 @@
 and afterwards all is as before."""
 
 import os
+import shutil
 import signal
 
 import lab  # first: it says where the others are
@@ -11,6 +12,9 @@ import tap
 from lab import stories_in_order as load_tests
 
 UNIT = "uservmd.service"
+PROGRAM = "/usr/libexec/uservmd"
+OWN_PROGRAM = os.path.expanduser("~/uservmd")
+DROP_IN = os.path.expanduser("~/.config/systemd/user/uservmd.service.d/upgrade.conf")
 
 
 def libvirt_daemon():
@@ -98,6 +102,44 @@ class Restart(lab.Story):
         state = self.state(name)
         is_down = lab.virsh("domstate", name).strip() in ("shut off", "crashed")
         return state if is_down == (state in ("shutoff", "crashed")) else None
+
+    def run_own_copy(self, marker):
+        """Puts a program in the place of the one that runs, as a package manager does, and restarts
+        the service. What is behind an ELF file's end is of no concern to anybody."""
+        old = lab.main_pid(UNIT)
+        shutil.copy(PROGRAM, f"{OWN_PROGRAM}.new")
+        with open(f"{OWN_PROGRAM}.new", "ab") as file:
+            file.write(marker)
+        os.rename(f"{OWN_PROGRAM}.new", OWN_PROGRAM)
+        lab.systemctl("daemon-reload")
+        lab.systemctl("restart", UNIT)
+        self.new_uservmd(old)
+        with open(f"/proc/{lab.main_pid(UNIT)}/exe", "rb") as file:
+            self.assertTrue(file.read().endswith(marker))
+
+    def test_an_upgrade(self):
+        """Every VM and forward is kept, those for this run only too."""
+        self.add("web", "8085:81", persistent=False)
+        self.add("web", "8086:82/udp", persistent=False)
+        upgraded = self.picture()
+        passt = lab.processes("passt")
+        os.makedirs(os.path.dirname(DROP_IN))
+        with open(DROP_IN, "x", encoding="utf-8") as file:
+            file.write(f"[Service]\nExecStart=\nExecStart={OWN_PROGRAM}\n")
+        for marker in b"version 1", b"version 2":
+            self.run_own_copy(marker)
+            self.assertEqual(self.picture(), upgraded)
+            self.assertEqual(lab.processes("passt"), passt)
+            self.assertTrue(lab.answers(8085))
+            self.assertTrue(lab.echoes(self.connection))
+        os.unlink(DROP_IN)
+        old = lab.main_pid(UNIT)
+        lab.systemctl("daemon-reload")
+        lab.systemctl("restart", UNIT)
+        self.new_uservmd(old)
+        self.remove("web", "8085")
+        self.remove("web", "8086/udp")
+        self.check_unharmed()
 
     # libvirt's daemon
 
