@@ -19,6 +19,9 @@
 
 enum { N_DOMAIN_EVENTS = 6 };
 
+#define ATTEMPTS 3
+#define PAUSE_NSEC (100 * 1000000L)
+
 struct Connection {
         char *uri;
         WorkerPool *pool;
@@ -154,7 +157,7 @@ static int register_events(Connection *c, sd_bus_error *error) {
         return 0;
 }
 
-static int open_connection(Connection *c, sd_bus_error *error) {
+static int open_once(Connection *c, sd_bus_error *error) {
         int r;
 
         for (size_t i = 0; i < N_DOMAIN_EVENTS; i++)
@@ -167,6 +170,20 @@ static int open_connection(Connection *c, sd_bus_error *error) {
         if (r < 0)
                 close_connection(c);
         return r;
+}
+
+/* A daemon that is just dying takes connections and drops them; a moment later there is another. */
+static int open_connection(Connection *c, sd_bus_error *error) {
+        const struct timespec pause = { .tv_nsec = PAUSE_NSEC };
+        int r;
+
+        for (unsigned attempt = 1;; attempt++) {
+                r = open_once(c, error);
+                if (r >= 0 || attempt == ATTEMPTS)
+                        return r;
+                sd_bus_error_free(error);
+                (void) nanosleep(&pause, NULL);
+        }
 }
 
 static int acquire_locked(Connection *c, virConnectPtr *ret, sd_bus_error *error) {
@@ -192,6 +209,48 @@ int connection_acquire(Connection *c, virConnectPtr *ret, sd_bus_error *error) {
         r = acquire_locked(c, ret, error);
         pthread_mutex_unlock(&c->mutex);
         return r;
+}
+
+static int define(virConnectPtr conn, const char *xml, const char *what, virDomainPtr *ret,
+                  sd_bus_error *error) {
+        *ret = virDomainDefineXML(conn, xml);
+        return *ret ? 0 : error_from_libvirt(error, "%s", what);
+}
+
+int connection_define(Connection *c, virConnectPtr conn, const char *xml, const char *what,
+                      virDomainPtr *ret, sd_bus_error *error) {
+        _cleanup_connect_ virConnectPtr again = NULL;
+        int r;
+
+        r = define(conn, xml, what, ret, error);
+        if (r >= 0 || virConnectIsAlive(conn) != 0)
+                return r;
+        if (connection_acquire(c, &again, NULL) < 0)
+                return -ENOTCONN;
+        sd_bus_error_free(error);
+        r = define(again, xml, what, ret, error);
+        return r < 0 && virConnectIsAlive(again) == 0 ? -ENOTCONN : r;
+}
+
+int connection_find_again(Connection *c, virDomainPtr domain, virDomainPtr *ret,
+                          sd_bus_error *error) {
+        _cleanup_connect_ virConnectPtr conn = NULL;
+        unsigned char uuid[VIR_UUID_BUFLEN];
+        int r;
+
+        if (virConnectIsAlive(virDomainGetConnect(domain)) != 0)
+                return 0;
+        r = connection_acquire(c, &conn, error);
+        if (r < 0)
+                return r;
+        if (virDomainGetUUID(domain, uuid) < 0)
+                return error_from_libvirt(error, "look up a VM");
+        *ret = virDomainLookupByUUID(conn, uuid);
+        if (*ret)
+                return 1;
+        return virGetLastErrorCode() == VIR_ERR_NO_DOMAIN
+                       ? -ENOENT
+                       : error_from_libvirt(error, "look up a VM");
 }
 
 int connection_wait_removed(Connection *c, uint64_t timeout_usec, int (*gone)(void *userdata),

@@ -50,6 +50,19 @@ static inline void vir_domain_freep(virDomainPtr *domain) {
 #define _cleanup_connect_ _cleanup_(vir_connect_closep)
 #define _cleanup_domain_ _cleanup_(vir_domain_freep)
 
+/* virDomainDefineXML(3). If libvirt's daemon dies over it, nobody knows whether it is stored: then
+ * it is stored by the next one, once more or after all. `what` is what is being attempted, for the
+ * error. -ENOTCONN: there is no next one, so it is not known. */
+int connection_define(Connection *c, virConnectPtr conn, const char *xml, const char *what,
+                      virDomainPtr *ret, sd_bus_error *error);
+
+/* After a call has failed: if that was because libvirt's daemon died, nobody knows whether it had
+ * done it. Then the domain is looked up on a new connection. Returns 1: *ret is the domain there;
+ * 0: it was not that, the connection is as it was; -ENOENT: there is no such domain any more, with
+ * no error set; or LibvirtFailed as connection_acquire(). Beware: libvirt's last error is gone. */
+int connection_find_again(Connection *c, virDomainPtr domain, virDomainPtr *ret,
+                          sd_bus_error *error);
+
 /* Waits until a device of this domain has been removed from the live VM, as the guest agrees to it
  * (VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, virDomainDetachDeviceFlags(3)), but no longer than
  * timeout_usec. `gone` asks libvirt whether it has; it is called once at first and then after each

@@ -353,27 +353,63 @@ static int enable_and_start(Operation *o, virConnectPtr conn, virDomainPtr domai
         return r;
 }
 
-/* The files get their names when the VM is defined, see storage.c. */
+/* It may have been started, by a libvirt whose daemon died over it. Whether it is gone. */
+static bool undefine(Operation *o, virDomainPtr domain) {
+        const Settings *s = ((Creation *) o->data)->settings;
+        const unsigned flags = streq(s->firmware, "uefi") ? VIR_DOMAIN_UNDEFINE_NVRAM : 0;
+        _cleanup_domain_ virDomainPtr again = NULL;
+        int r;
+
+        r = connection_find_again(o->vm->manager->connection, domain, &again, NULL);
+        if (r == -ENOENT)
+                return true;
+        if (r < 0)
+                return false;
+        if (again)
+                domain = again;
+        if (virDomainIsActive(domain) > 0 && virDomainDestroy(domain) < 0)
+                return false;
+        return virDomainUndefineFlags(domain, flags) >= 0;
+}
+
+/* What cannot be taken back stays whole, with its files. */
+static void take_back(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        Creation *c = o->data;
+        _cleanup_(sd_bus_error_free) sd_bus_error reason = SD_BUS_ERROR_NULL;
+
+        if (undefine(o, domain)) {
+                storage_undo(&c->storage);
+                return;
+        }
+        sd_bus_error_move(&reason, error);
+        (void) sd_bus_error_setf(error, reason.name,
+                                 "%s; the VM could not be taken back, and is there all the same",
+                                 reason.message);
+}
+
+/* The files get their names when the VM is defined, see storage.c. They are left to whoever lists
+ * libvirt's domains next if it is not known whether it is. */
 static int define_and_start(Operation *o, virConnectPtr conn, const char *xml,
                             sd_bus_error *error) {
         Creation *c = o->data;
-        const Settings *s = c->settings;
         _cleanup_domain_ virDomainPtr domain = NULL;
+        _cleanup_free_ char *what = NULL;
         int r;
 
-        domain = virDomainDefineXML(conn, xml);
-        if (!domain)
-                return error_from_libvirt(error, "create VM '%s'", s->name);
+        if (asprintf(&what, "create VM '%s'", c->settings->name) < 0) {
+                what = NULL;
+                return -ENOMEM;
+        }
+        r = connection_define(o->vm->manager->connection, conn, xml, what, &domain, error);
+        if (r == -ENOTCONN)
+                storage_leave(&c->storage);
+        if (r < 0)
+                return r;
         r = storage_commit(&c->storage, error);
         if (r >= 0)
-                r = enable_and_start(o, conn, domain, error);
-        if (r < 0 &&
-            virDomainUndefineFlags(domain,
-                                   streq(s->firmware, "uefi") ? VIR_DOMAIN_UNDEFINE_NVRAM : 0) < 0)
-                log_write(LOG_ERR, OPERATION_SUBJECT(o),
-                          "VM '%s' could not be taken back after its creation failed", s->name);
+                r = enable_and_start(o, virDomainGetConnect(domain), domain, error);
         if (r < 0)
-                storage_undo(&c->storage);
+                take_back(o, domain, error);
         return r;
 }
 

@@ -335,6 +335,35 @@ static int copy_children(xmlNode *from, const char *name, xmlNode *to) {
         return 0;
 }
 
+int domain_xml_changed_nic(const char *old_xml, const char *xml, char **ret_nic) {
+        _cleanup_xml_doc_ xmlDoc *old_doc = NULL, *doc = NULL;
+        xmlNode *old;
+        int r;
+
+        r = xml_parse(old_xml, "domain", &old_doc);
+        if (r < 0)
+                return r;
+        r = xml_parse(xml, "domain", &doc);
+        if (r < 0)
+                return r;
+        old = xml_child(xml_child(xmlDocGetRootElement(old_doc), "devices"), "interface");
+        XML_FOREACH_CHILD (nic, xml_child(xmlDocGetRootElement(doc), "devices"), "interface") {
+                _cleanup_free_ char *was = NULL, *is = NULL;
+
+                r = old ? xml_print(old, /* indent= */ false, &was) : -ENOENT;
+                if (r >= 0)
+                        r = xml_print(nic, /* indent= */ false, &is);
+                if (r < 0)
+                        return r;
+                if (!streq(was, is)) {
+                        *ret_nic = TAKE_PTR(is);
+                        return 0;
+                }
+                old = xml_element_from(old->next, "interface");
+        }
+        return -ENOENT;
+}
+
 int domain_xml_replug(const char *live_xml, const char *stored_xml, const char *mac,
                       char **ret_detach, char **ret_attach) {
         _cleanup_xml_doc_ xmlDoc *live_doc = NULL, *stored_doc = NULL;

@@ -80,6 +80,10 @@ int domain_xml_add_forward(const char *xml, const Forward *f, char **ret_xml);
  * -EBADMSG; -ENOMEM. */
 int domain_xml_remove_forward(const char *xml, const Forward *f, char **ret_xml);
 
+/* The device XML of the NIC that is another one in xml than in old_xml, where nothing else is.
+ * Returns 0; -ENOENT: there is none; -EBADMSG; -ENOMEM. */
+int domain_xml_changed_nic(const char *old_xml, const char *xml, char **ret_nic);
+
 /* The device XML for re-plugging the NIC with this MAC: *ret_detach is its element as it is in the
  * live XML; *ret_attach the same NIC (MAC, PCI address, model, MTU, link, boot order …) without
  * what libvirt assigns anew (<target>, <alias>), with the backend and the <portForward> elements of

@@ -51,6 +51,9 @@ typedef struct Forward {
         char *error; /* why it is FORWARD_FAILED, or NULL */
 } Forward;
 
+/* As many as the passt of one NIC takes (MAX_FWD_RULES in its fwd_rule.h). */
+#define FORWARDS_MAX 255
+
 /* A growing array of forwards; {} is an empty one. */
 typedef struct ForwardList {
         Forward *items;

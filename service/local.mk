@@ -32,6 +32,7 @@ service_libservice_a_SOURCES = \
 	service/memory.c service/memory.h \
 	service/network-watch.c service/network-watch.h \
 	service/nic-plug.c service/nic-plug.h \
+	service/nic-store.c service/nic-store.h \
 	service/operation.c service/operation.h \
 	service/passt.c service/passt.h \
 	service/passt-forward.c \
@@ -53,7 +54,7 @@ service_libservice_a_SOURCES = \
 	service/vm-forward.c service/vm-forward.h \
 	service/vm-log.c service/vm-log.h \
 	service/vm-lifecycle.c service/vm-lifecycle.h \
-	service/vm-network.c service/vm-network.h \
+	service/vm-network.c service/vm-network-start.c service/vm-network.h \
 	service/vm-snapshot.c service/vm-snapshot.h \
 	service/worker.c service/worker.h \
 	service/xml.c service/xml.h

@@ -32,6 +32,10 @@
  * daemon itself serves five calls of one client at a time (max_client_requests). */
 #define WORKERS_MAX 8
 #define RETRY_MAX_SEC 32
+/* How often all is read again when a VM could not be read: after 1, 2, 4 … seconds. What was
+ * lacking may be there again; but a definition that uservm does not understand stays what it is. */
+#define READ_ATTEMPTS 5
+#define READ_FORGET_USEC (60 * 1000000ULL)
 /* How long nothing has to happen before memory is given back. */
 #define TRIM_USEC (2 * 1000000ULL)
 
@@ -222,17 +226,21 @@ static void connect_run(void *userdata) {
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata);
 
-static void retry_later(Manager *m) {
+static void retry_in(Manager *m, unsigned seconds) {
         int r;
 
+        m->retry = sd_event_source_disable_unref(m->retry);
+        r = sd_event_add_time_relative(m->event, &m->retry, CLOCK_MONOTONIC, seconds * 1000000ULL,
+                                       0, on_retry, m);
+        if (r < 0)
+                log_error("Could not set a timer: %s", strerror(-r));
+}
+
+static void retry_later(Manager *m) {
         m->retry_sec = m->retry_sec == 0              ? 1
                        : m->retry_sec < RETRY_MAX_SEC ? 2 * m->retry_sec
                                                       : RETRY_MAX_SEC;
-        m->retry = sd_event_source_disable_unref(m->retry);
-        r = sd_event_add_time_relative(m->event, &m->retry, CLOCK_MONOTONIC,
-                                       m->retry_sec * 1000000ULL, 0, on_retry, m);
-        if (r < 0)
-                log_error("Could not set a timer: %s", strerror(-r));
+        retry_in(m, m->retry_sec);
 }
 
 static void ask_for_domains(Manager *m);
@@ -263,8 +271,25 @@ static void connect_done(void *userdata) {
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        inquire(userdata, connect_run, connect_done);
+        Manager *m = userdata;
+
+        m->retry = sd_event_source_unref(m->retry);
+        inquire(m, connect_run, connect_done);
         return 0;
+}
+
+void manager_read_later(Manager *m) {
+        uint64_t now;
+
+        if (m->retry || m->stopping || sd_event_now(m->event, CLOCK_MONOTONIC, &now) < 0)
+                return;
+        if (now > m->unread_usec + READ_FORGET_USEC)
+                m->n_unread = 0;
+        m->unread_usec = now;
+        if (m->n_unread == READ_ATTEMPTS)
+                return;
+        m->stale = true;
+        retry_in(m, 1U << m->n_unread++);
 }
 
 static int list_domains(virConnectPtr conn, unsigned flags, char ***ret, sd_bus_error *error) {
@@ -288,20 +313,16 @@ static int list_domains(virConnectPtr conn, unsigned flags, char ***ret, sd_bus_
         return *ret ? 0 : -ENOMEM;
 }
 
-/* What an earlier uservmd, killed at a bad moment, may have left of VMs that do not run, or are no
- * more. Later there are passts and files whose VMs are just about to be. */
-static int clean_up(virConnectPtr conn, sd_bus_error *error) {
-        _cleanup_(strv_freep) char **active = NULL, **all = NULL;
+/* What an earlier uservmd, killed at a bad moment, may have left of VMs that do not run. Later
+ * there are passts whose VMs are just about to. */
+static int clean_up_passts(virConnectPtr conn, sd_bus_error *error) {
+        _cleanup_(strv_freep) char **active = NULL;
         int r;
 
         r = list_domains(conn, VIR_CONNECT_LIST_DOMAINS_ACTIVE, &active, error);
         if (r < 0)
                 return r;
         passt_clean_up(active);
-        r = list_domains(conn, 0, &all, error);
-        if (r < 0)
-                return r;
-        storage_clean_up(all);
         return 0;
 }
 
@@ -311,9 +332,11 @@ static void list_run(void *userdata) {
 
         q->result = connection_acquire(q->manager->connection, &conn, &q->error);
         if (q->result >= 0 && !q->serving)
-                q->result = clean_up(conn, &q->error);
+                q->result = clean_up_passts(conn, &q->error);
         if (q->result >= 0)
                 q->result = list_domains(conn, 0, &q->uuids, &q->error);
+        if (q->result >= 0)
+                storage_clean_up(q->uuids);
 }
 
 static void refresh_all(Manager *m, char **uuids) {

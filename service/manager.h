@@ -23,6 +23,7 @@ struct Manager {
 
         VM **vms; /* those not on the bus yet included */
         size_t n_vms;
+        unsigned n_calls; /* operations of all VMs that somebody waits for */
         struct Job *jobs;
         unsigned n_jobs_begun;
         Host *host; /* NULL until it has been asked */
@@ -36,6 +37,8 @@ struct Manager {
         bool stopping;
         bool released;      /* nothing more comes in by the name, which has been given up */
         unsigned retry_sec; /* until the next attempt to reach libvirt */
+        unsigned n_unread;  /* how often all was to be read again because a VM could not be read */
+        uint64_t unread_usec; /* when that was last, CLOCK_MONOTONIC */
         sd_event_source *retry;
         sd_event_source *trim; /* timers, for when there is nothing to do */
         sd_event_source *idle;
@@ -74,6 +77,10 @@ int manager_all_forwards(Manager *m, ForwardList *ret);
 
 /* Whether this host has all that managed networking needs. */
 bool manager_can_manage(const Manager *m);
+
+/* To be called when a VM could not be read: has all of them read again in a moment, unless that has
+ * been of no use. */
+void manager_read_later(Manager *m);
 
 /* To be called when a VM has nothing more to do: if libvirt does not know it, it is forgotten. */
 void manager_vm_idle(Manager *m, VM *vm);

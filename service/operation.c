@@ -22,6 +22,10 @@
 #include "network-watch.h"
 #include "worker.h"
 
+/* Calls that wait for their turn or are being served; documented in org.uservm1.Manager.xml. */
+#define CALLS_MAX_VM 1000
+#define CALLS_MAX 5000
+
 static void operation_begin(VM *vm);
 
 /* Reads the VM and does nothing else. */
@@ -29,9 +33,17 @@ static const OperationType refresh_type = { .name = "Read",
                                             .verb = "read",
                                             .transition = VM_STATE_NONE };
 
+static void count_call(const Operation *o, int n) {
+        if (!o->message)
+                return;
+        o->vm->n_calls += n;
+        o->vm->manager->n_calls += n;
+}
+
 static Operation *operation_free(Operation *o) {
         if (!o)
                 return NULL;
+        count_call(o, -1);
         if (o->type->free_data)
                 o->type->free_data(o->data);
         sd_bus_message_unref(o->message);
@@ -62,18 +74,35 @@ static bool is_live_known(const Operation *o) {
         return o->type->spares_live && o->vm->n_live_changes == o->n_live_changes;
 }
 
-static void read_result(Operation *o, virConnectPtr conn) {
+static int read_vm(Operation *o, sd_bus_error *error) {
+        _cleanup_connect_ virConnectPtr conn = NULL;
+        int r;
+
+        r = connection_acquire(o->vm->manager->connection, &conn, error);
+        if (r < 0)
+                return r;
+        o->n_changes = o->vm->n_changes;
+        return vm_snapshot_read(conn, o->vm->uuid, &o->vm->network, is_live_known(o), &o->snapshot,
+                                error);
+}
+
+/* If that cannot be read, libvirt's daemon has died, most likely, and the operation may have done
+ * half of what it should. Then the next reading makes what is stored and what is live agree, as
+ * that of a new uservmd does. */
+static void read_result(Operation *o) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         int r;
 
-        o->n_changes = o->vm->n_changes;
-        r = vm_snapshot_read(conn, o->vm->uuid, &o->vm->network, is_live_known(o), &o->snapshot,
-                             &error);
+        r = read_vm(o, &error);
         if (r == -ENOENT)
                 o->vanished = true;
-        else if (r < 0)
+        else if (r < 0) {
                 log_write(LOG_WARNING, OPERATION_SUBJECT(o), "VM '%s': %s", o->name ?: o->vm->uuid,
                           error.message ?: strerror(-r));
+                o->unread = true;
+                if (o->type->run && o->vm->network)
+                        o->vm->network->in_doubt = true;
+        }
 }
 
 /* A failure that nobody has explained: mostly a lack of memory. */
@@ -94,7 +123,7 @@ static void operation_run(void *userdata) {
         r = run_on_domain(o, conn);
         set_error(o, r);
         if (!o->type->only_reads)
-                read_result(o, conn);
+                read_result(o);
 }
 
 static void send_reply(Operation *o) {
@@ -171,6 +200,8 @@ static void operation_finish(Operation *o) {
         logged = take_result(o);
         log_result(o, logged);
         note_result(o);
+        if (o->unread)
+                manager_read_later(vm->manager);
         network_watch_update(vm);
         guest_watch_update(vm);
         send_reply(o);
@@ -253,21 +284,54 @@ static void reading_begin(Operation *o) {
                     : -ENOMEM;
         if (r >= 0)
                 return;
-        sd_bus_error_set_errno(&o->error, r);
+        set_error(o, r);
         reading_done(o);
 }
 
-int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_message *message) {
-        Operation *o = new0(Operation, 1), **last;
+/* So that nobody can have uservmd fill the memory with calls. Returns 1 if this one is refused. */
+static int check_limits(const VM *vm, sd_bus_message *message) {
+        const Manager *m = vm->manager;
 
-        if (!o) {
-                if (type->free_data)
-                        type->free_data(data);
+        if (!message || (vm->n_calls < CALLS_MAX_VM && m->n_calls < CALLS_MAX))
+                return 0;
+        (void) sd_bus_reply_method_errorf(message, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                          "Too many calls wait already (%u for VM '%s', %u in "
+                                          "all); wait for their replies first",
+                                          vm->n_calls, vm->name ?: vm->uuid, m->n_calls);
+        return 1;
+}
+
+static int operation_new(VM *vm, const OperationType *type, void *data, sd_bus_message *message,
+                         Operation **ret) {
+        Operation *o;
+        int r;
+
+        r = check_limits(vm, message);
+        if (r != 0)
+                return r;
+        o = new0(Operation, 1);
+        if (!o)
                 return -ENOMEM;
-        }
         *o = (Operation){
                 .type = type, .vm = vm_ref(vm), .message = sd_bus_message_ref(message), .data = data
         };
+        count_call(o, 1);
+        *ret = o;
+        return 0;
+}
+
+int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_message *message) {
+        Operation *o = NULL, **last;
+        int r;
+
+        r = operation_new(vm, type, data, message, &o);
+        if (!o) {
+                if (type->free_data)
+                        type->free_data(data);
+                if (!vm->operations)
+                        manager_vm_idle(vm->manager, vm); /* it may never come to be */
+                return r;
+        }
 
         if (type->only_reads) {
                 reading_begin(o);

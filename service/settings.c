@@ -96,6 +96,11 @@ static int append_forward(ForwardList *list, const char *spec, sd_bus_error *err
                 return sd_bus_error_setf(error, USERVM_ERROR_INVALID_FORWARD,
                                          "%s: another one of the forwards has this host port",
                                          spec);
+        if (list->n == FORWARDS_MAX)
+                return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
+                                         "forwards: passt takes %d of them at most; use ranges of "
+                                         "ports",
+                                         FORWARDS_MAX);
         return forward_list_append(list, &f);
 }
 

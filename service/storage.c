@@ -209,6 +209,10 @@ void storage_undo(Storage *s) {
         remove_and_forget(s, true);
 }
 
+void storage_leave(Storage *s) {
+        remove_and_forget(s, false);
+}
+
 void storage_restore(Storage *s) {
         if (storage_commit(s, NULL) < 0)
                 log_error("Files of VM %s keep hidden names until uservmd starts anew", s->uuid);

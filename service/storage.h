@@ -40,6 +40,9 @@ int storage_commit(Storage *s, sd_bus_error *error);
 /* Forgets the files. What has not been committed is removed. */
 void storage_done(Storage *s);
 
+/* Forgets the files, and removes none: storage_clean_up() will find what is to become of them. */
+void storage_leave(Storage *s);
+
 /* Removes the files, committed or not. */
 void storage_undo(Storage *s);
 
@@ -55,6 +58,7 @@ int storage_free_space(uint64_t *ret);
 int storage_withdraw(Storage *s, const char *path, sd_bus_error *error);
 void storage_restore(Storage *s); /* forgets the files, and removes none */
 
-/* Finishes what was left by one that has been killed: files of VMs that are defined (their UUIDs,
- * NULL-terminated) get their names, others are removed. */
+/* Finishes what was left by one that has been killed, or by storage_leave(): files of VMs that are
+ * defined (their UUIDs, NULL-terminated) get their names, others are removed. Those that are being
+ * made are left alone. */
 void storage_clean_up(char *const *uuids);

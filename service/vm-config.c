@@ -67,30 +67,52 @@ static int rename_prepare(Operation *o, sd_bus_error *error) {
         return 0;
 }
 
-/* The unit's name has the VM's in it. */
-static int move_autostart(const Operation *o, sd_bus_error *error) {
+/* If libvirt's daemon dies over it, the next one knows whether it is done. */
+static int rename_domain(const Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        const Renaming *renaming = o->data;
+        _cleanup_domain_ virDomainPtr again = NULL;
+        int r;
+
+        if (virDomainRename(domain, renaming->name, 0) >= 0)
+                return 0;
+        r = error_from_libvirt(error, "rename VM '%s'", o->name);
+        if (connection_find_again(o->vm->manager->connection, domain, &again, NULL) <= 0 ||
+            !streq_ptr(virDomainGetName(again), renaming->name))
+                return r;
+        sd_bus_error_free(error);
+        return 0;
+}
+
+/* The unit's name has the VM's in it, so another one is enabled; first, so that what is cut short
+ * does not leave the VM without. */
+static int rename_with_unit(const Operation *o, virDomainPtr domain, sd_bus_error *error) {
         const Renaming *renaming = o->data;
         int r;
 
-        if (!renaming->autostart)
-                return 0;
         r = autostart_set(renaming->name, true, error);
-        return r < 0 ? r : autostart_set(o->name, false, error);
+        if (r < 0)
+                return r;
+        r = rename_domain(o, domain, error);
+        if (r >= 0) {
+                r = autostart_set(o->name, false, error);
+                if (r >= 0)
+                        return 0;
+                if (virDomainRename(domain, o->name, 0) < 0)
+                        log_write(LOG_ERR, OPERATION_SUBJECT(o),
+                                  "VM '%s' could not be given its name '%s' back", renaming->name,
+                                  o->name);
+        }
+        (void) autostart_set(renaming->name, false, NULL);
+        return r;
 }
 
 static int rename_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
         const Renaming *renaming = o->data;
-        int r;
 
         if (streq(renaming->name, o->name))
                 return 0;
-        if (virDomainRename(domain, renaming->name, 0) < 0)
-                return error_from_libvirt(error, "rename VM '%s'", o->name);
-        r = move_autostart(o, error);
-        if (r < 0 && virDomainRename(domain, o->name, 0) < 0)
-                log_write(LOG_ERR, OPERATION_SUBJECT(o),
-                          "VM '%s' could not be given its name '%s' back", renaming->name, o->name);
-        return r;
+        return renaming->autostart ? rename_with_unit(o, domain, error)
+                                   : rename_domain(o, domain, error);
 }
 
 static const OperationType rename_type = {

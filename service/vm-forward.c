@@ -25,6 +25,7 @@
 #include "log.h"
 #include "manager.h"
 #include "nic-plug.h"
+#include "nic-store.h"
 #include "operation.h"
 #include "port-check.h"
 #include "vm-bus.h"
@@ -59,18 +60,13 @@ static const DomainNic *find_nic_with(const DomainInfo *info, const Forward *f) 
         return NULL;
 }
 
-static int define(virConnectPtr conn, const char *xml, const char *name, sd_bus_error *error) {
-        _cleanup_domain_ virDomainPtr domain = virDomainDefineXML(conn, xml);
+static void take_back(const Operation *o, virDomainPtr domain, const char *old_xml,
+                      const char *new_xml) {
+        const ForwardChange *c = o->data;
 
-        if (!domain)
-                return error_from_libvirt(error, "store the forwards of VM '%s'", name);
-        return 0;
-}
-
-static void take_back(virConnectPtr conn, const char *old_xml, const char *name) {
-        if (define(conn, old_xml, name, NULL) < 0)
-                log_write(LOG_ERR, &(LogSubject){ .vm = name },
-                          "VM '%s': could not take back a change of its forwards", name);
+        if (nic_store(c->connection, domain, new_xml, old_xml, NULL) < 0)
+                log_write(LOG_ERR, OPERATION_SUBJECT(o),
+                          "VM '%s': could not take back a change of its forwards", o->name);
 }
 
 /* Re-plugs the NIC that has the forward in `nic_source`, with the rules it has in stored_xml. One
@@ -208,6 +204,19 @@ static int check_own(Operation *o, sd_bus_error *error) {
         return 0;
 }
 
+/* One too many is stored easily, but then the VM could not be started. Of one that runs, passt says
+ * it. */
+static int check_number(const Operation *o, sd_bus_error *error) {
+        const ForwardChange *c = o->data;
+
+        if (vm_is_active(o->vm) || !c->single || c->own.n < FORWARDS_MAX)
+                return 0;
+        return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
+                                 "VM '%s' has %d forwards, as many as passt takes; remove one "
+                                 "first, or use a range of ports",
+                                 o->name, FORWARDS_MAX);
+}
+
 static int add_prepare(Operation *o, sd_bus_error *error) {
         ForwardChange *c = o->data;
         int r;
@@ -224,6 +233,8 @@ static int add_prepare(Operation *o, sd_bus_error *error) {
         if (r < 0)
                 return r;
         r = check_own(o, error);
+        if (r >= 0)
+                r = check_number(o, error);
         if (r < 0)
                 return r;
         r = port_check_other_vms(o->vm->manager, o->vm, &c->forward, false, error);
@@ -254,10 +265,11 @@ static int find_managed_nic(Operation *o, const char *stored_xml, NetworkNic **r
         return 0;
 }
 
-/* A definition that is stored on a thread of its own while passt is told of the forward. */
+/* What is stored on a thread of its own while passt is told of the forward. */
 typedef struct Storing {
-        virConnectPtr conn;
-        const char *xml, *name;
+        Connection *connection;
+        virDomainPtr domain;
+        const char *old_xml, *new_xml;
         sd_bus_error error;
         int result;
 } Storing;
@@ -265,17 +277,17 @@ typedef struct Storing {
 static void *storing_main(void *userdata) {
         Storing *s = userdata;
 
-        s->result = define(s->conn, s->xml, s->name, &s->error);
+        s->result = nic_store(s->connection, s->domain, s->old_xml, s->new_xml, &s->error);
         return NULL;
 }
 
 /* Stores and makes live at the same time: neither needs the other, and each is most of what the
  * caller waits for. Where there can be no more threads, it takes longer. If one fails, the other is
  * taken back. */
-static int store_and_add_live(Operation *o, virConnectPtr conn, NetworkNic *nic,
+static int store_and_add_live(Operation *o, virDomainPtr domain, NetworkNic *nic,
                               const char *old_xml, const char *new_xml, sd_bus_error *error) {
         const ForwardChange *c = o->data;
-        Storing s = { .conn = conn, .xml = new_xml, .name = o->name };
+        Storing s = { c->connection, domain, old_xml, new_xml };
         pthread_t thread;
         bool threaded;
         int r;
@@ -288,7 +300,7 @@ static int store_and_add_live(Operation *o, virConnectPtr conn, NetworkNic *nic,
                 (void) storing_main(&s);
 
         if (r < 0 && threaded && s.result >= 0)
-                take_back(conn, old_xml, o->name);
+                take_back(o, domain, old_xml, new_xml);
         if (r >= 0 && s.result < 0) {
                 (void) vm_network_remove_forward(nic, &c->forward, NULL);
                 sd_bus_error_move(error, &s.error);
@@ -298,22 +310,21 @@ static int store_and_add_live(Operation *o, virConnectPtr conn, NetworkNic *nic,
         return r;
 }
 
-static int store_and_replug(Operation *o, virConnectPtr conn, virDomainPtr domain,
-                            const char *old_xml, const char *new_xml, sd_bus_error *error) {
+static int store_and_replug(Operation *o, virDomainPtr domain, const char *old_xml,
+                            const char *new_xml, sd_bus_error *error) {
         const ForwardChange *c = o->data;
         int r;
 
-        r = define(conn, new_xml, o->name, error);
+        r = nic_store(c->connection, domain, old_xml, new_xml, error);
         if (r < 0 || !c->replug)
                 return r;
         r = replug(o, domain, new_xml, new_xml, error);
         if (r < 0)
-                take_back(conn, old_xml, o->name);
+                take_back(o, domain, old_xml, new_xml);
         return r;
 }
 
-static int add_stored(Operation *o, virConnectPtr conn, virDomainPtr domain, const char *old_xml,
-                      sd_bus_error *error) {
+static int add_stored(Operation *o, virDomainPtr domain, const char *old_xml, sd_bus_error *error) {
         const ForwardChange *c = o->data;
         _cleanup_free_ char *new_xml = NULL;
         NetworkNic *nic;
@@ -325,8 +336,8 @@ static int add_stored(Operation *o, virConnectPtr conn, virDomainPtr domain, con
         r = find_managed_nic(o, new_xml, &nic);
         if (r < 0)
                 return r;
-        return nic && c->live ? store_and_add_live(o, conn, nic, old_xml, new_xml, error)
-                              : store_and_replug(o, conn, domain, old_xml, new_xml, error);
+        return nic && c->live ? store_and_add_live(o, domain, nic, old_xml, new_xml, error)
+                              : store_and_replug(o, domain, old_xml, new_xml, error);
 }
 
 /* What is stored already. */
@@ -358,7 +369,7 @@ static int add_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus
         r = read_stored(domain, o->name, &old_xml, error);
         if (r < 0)
                 return r;
-        return c->store ? add_stored(o, conn, domain, old_xml, error) : add_live(o, old_xml, error);
+        return c->store ? add_stored(o, domain, old_xml, error) : add_live(o, old_xml, error);
 }
 
 /* The forward as it now is. One that is pending says why it is not active. */
@@ -449,7 +460,7 @@ static int remove_prepare(Operation *o, sd_bus_error *error) {
         return 0;
 }
 
-static int remove_stored(Operation *o, virConnectPtr conn, virDomainPtr domain, const char *old_xml,
+static int remove_stored(Operation *o, virDomainPtr domain, const char *old_xml,
                          const char *nic_source, sd_bus_error *error) {
         const ForwardChange *c = o->data;
         _cleanup_free_ char *new_xml = NULL;
@@ -458,19 +469,19 @@ static int remove_stored(Operation *o, virConnectPtr conn, virDomainPtr domain, 
         r = domain_xml_remove_forward(old_xml, &c->forward, &new_xml);
         if (r < 0)
                 return error_from_errno(error, -r, "remove the forward from VM '%s'", o->name);
-        r = define(conn, new_xml, o->name, error);
+        r = nic_store(c->connection, domain, old_xml, new_xml, error);
         if (r < 0 || !nic_source)
                 return r;
 
         r = replug(o, domain, nic_source, new_xml, error);
         if (r < 0)
-                take_back(conn, old_xml, o->name);
+                take_back(o, domain, old_xml, new_xml);
         return r;
 }
 
 /* Through passt's table; its rule comes back when the definition cannot be changed. */
-static int remove_live(Operation *o, virConnectPtr conn, virDomainPtr domain, NetworkNic *nic,
-                       const char *old_xml, sd_bus_error *error) {
+static int remove_live(Operation *o, virDomainPtr domain, NetworkNic *nic, const char *old_xml,
+                       sd_bus_error *error) {
         const ForwardChange *c = o->data;
         _cleanup_forward_ Forward live = {};
         int r;
@@ -481,7 +492,7 @@ static int remove_live(Operation *o, virConnectPtr conn, virDomainPtr domain, Ne
         r = vm_network_remove_forward(nic, &live, error);
         if (r < 0 || !c->store)
                 return r;
-        r = remove_stored(o, conn, domain, old_xml, NULL, error);
+        r = remove_stored(o, domain, old_xml, NULL, error);
         if (r < 0)
                 (void) vm_network_add_forward(nic, &live, NULL);
         return r;
@@ -497,9 +508,9 @@ static int remove_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         if (r < 0)
                 return r;
         if (nic)
-                return remove_live(o, conn, domain, nic, old_xml, error);
+                return remove_live(o, domain, nic, old_xml, error);
         if (c->store)
-                return remove_stored(o, conn, domain, old_xml, c->replug ? old_xml : NULL, error);
+                return remove_stored(o, domain, old_xml, c->replug ? old_xml : NULL, error);
         if (!c->replug)
                 return 0; /* removed before; it listens until the next start */
 

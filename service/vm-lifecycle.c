@@ -309,20 +309,40 @@ static int note_all_left(Deletion *d) {
         return r;
 }
 
+/* If libvirt's daemon dies over it, the next one is told again. -ENOTCONN: there is none, so it is
+ * not known whether it is done. */
+static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        _cleanup_domain_ virDomainPtr again = NULL;
+        int r, q;
+
+        if (undefine(domain) >= 0)
+                return 0;
+        r = error_from_libvirt(error, "delete VM '%s'", o->name);
+        q = connection_find_again(o->vm->manager->connection, domain, &again, NULL);
+        if (q == 0)
+                return r;
+        if (q < 0 && q != -ENOENT)
+                return -ENOTCONN;
+        sd_bus_error_free(error);
+        if (q < 0 || undefine(again) >= 0)
+                return 0;
+        return error_from_libvirt(error, "delete VM '%s'", o->name);
+}
+
 /* The definition goes last but for the files, which are only hidden before that: so what is cut
  * short can be begun again, or is finished by the next uservmd (storage.c). */
-static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+static int delete_all(Operation *o, virDomainPtr domain, sd_bus_error *error) {
         Deletion *d = o->data;
         int r;
 
         r = withdraw_storage(d, error);
         if (r >= 0 && d->autostart)
                 r = autostart_set(o->name, false, error);
-        if (r >= 0 && d->persistent && undefine(domain) < 0) {
-                r = error_from_libvirt(error, "delete VM '%s'", o->name);
-                if (d->autostart)
-                        (void) autostart_set(o->name, true, NULL);
-        }
+        if (r < 0 || !d->persistent)
+                return r;
+        r = delete_definition(o, domain, error);
+        if (r < 0 && d->autostart)
+                (void) autostart_set(o->name, true, NULL);
         return r;
 }
 
@@ -334,13 +354,14 @@ static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
             virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
                 return error_from_libvirt(error, "power off VM '%s'", o->name);
         d->storage.uuid = o->vm->uuid;
-        r = delete_definition(o, domain, error);
-        if (r < 0) {
+        r = delete_all(o, domain, error);
+        if (r == -ENOTCONN)
+                storage_leave(&d->storage);
+        else if (r < 0)
                 storage_restore(&d->storage);
-                return r;
-        }
-        storage_done(&d->storage);
-        return note_all_left(d);
+        else
+                storage_done(&d->storage);
+        return r < 0 ? r : note_all_left(d);
 }
 
 static int append_files(sd_bus_message *reply, const char *key, char **files) {

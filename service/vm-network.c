@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The stored definition stays plain libvirt; what is started is the live XML derived from it, in
- * which passt NICs are vhost-user NICs connected to passts of ours (domain-live.h). Those have to
- * listen before QEMU starts. They end by themselves when QEMU goes (--one-off), except after a
- * save, when passt takes itself for migrated away, so a VM that has stopped has its passts ended
- * all the same.
+/* The passts of a VM that is started with managed networking (vm-network-start.c). They end by
+ * themselves when QEMU goes (--one-off), except after a save, when passt takes itself for migrated
+ * away, so a VM that has stopped has its passts ended all the same.
  *
  * Nothing is written down: which passt belongs to which VM follows from the paths in the live XML,
  * and which forwards it has from passt itself. So there is nothing that could be lost when uservmd
@@ -13,7 +11,6 @@
 #include "vm-network.h"
 
 #include <errno.h>
-#include <libvirt/virterror.h>
 #include <poll.h>
 
 #include "domain-files.h"
@@ -118,9 +115,8 @@ static int start_nic(VMNetwork *n, const char *uuid, const LiveNic *live, sd_bus
         return forward_list_copy(&live->forwards, &nic->forwards);
 }
 
-/* Of all NICs or, if macs is not NULL, of those in it. */
-static int start_nics(const char *uuid, const LiveNics *live, char **macs, VMNetwork **ret,
-                      sd_bus_error *error) {
+int vm_network_start_passts(const char *uuid, const LiveNics *live, char *const *macs,
+                            VMNetwork **ret, sd_bus_error *error) {
         VMNetwork *n = new0(VMNetwork, 1);
         int r;
 
@@ -139,33 +135,7 @@ static int start_nics(const char *uuid, const LiveNics *live, char **macs, VMNet
         return 0;
 }
 
-/* Starting the domain */
-
-static char *socket_for(const char *mac, void *userdata) {
-        const char *uuid = userdata;
-        PasstPaths paths;
-        char *socket;
-
-        if (passt_paths(uuid, mac, &paths) < 0)
-                return NULL;
-        socket = TAKE_PTR(paths.socket);
-        passt_paths_done(&paths);
-        return socket;
-}
-
-static int create_live(virConnectPtr conn, virDomainPtr domain, const char *live_xml,
-                       sd_bus_error *error) {
-        const char *name = virDomainGetName(domain);
-        virDomainPtr started = virDomainCreateXML(conn, live_xml, 0);
-
-        if (!started)
-                return error_from_libvirt(error, "start VM '%s'", name);
-        virDomainFree(started);
-        return 0;
-}
-
-/* The MACs of the NICs in a live or saved XML that are connected to a passt of ours. */
-static int read_our_macs(const char *xml, char ***ret) {
+int vm_network_read_macs(const char *xml, char ***ret) {
         _cleanup_(strv_freep) char **macs = NULL, **sockets = NULL;
         size_t n = 0;
         int r;
@@ -183,120 +153,6 @@ static int read_our_macs(const char *xml, char ***ret) {
         }
         *ret = TAKE_PTR(macs);
         return 0;
-}
-
-static int read_saved_macs(virDomainPtr domain, char ***ret, sd_bus_error *error) {
-        const char *name = virDomainGetName(domain);
-        _cleanup_free_ char *xml = NULL;
-        int r;
-
-        xml = virDomainManagedSaveGetXMLDesc(domain, 0);
-        if (!xml)
-                return error_from_libvirt(error, "read how VM '%s' was saved", name);
-        r = read_our_macs(xml, ret);
-        if (r < 0)
-                return error_from_errno(error, -r, "understand how VM '%s' was saved", name);
-        return 0;
-}
-
-/* From its saved image, whose XML is the live one that it was saved with: passts have to be there
- * again at the same paths. */
-static int resume_saved(virDomainPtr domain, const char *uuid, const LiveNics *live,
-                        VMNetwork **ret, sd_bus_error *error) {
-        const char *name = virDomainGetName(domain);
-        _cleanup_(strv_freep) char **macs = NULL;
-        VMNetwork *n = NULL;
-        int r;
-
-        r = read_saved_macs(domain, &macs, error);
-        if (r < 0)
-                return r;
-        if (macs[0]) {
-                r = start_nics(uuid, live, macs, &n, error);
-                if (r < 0)
-                        return r;
-        }
-        if (virDomainCreate(domain) < 0) {
-                r = error_from_libvirt(error, "resume VM '%s' from its saved state", name);
-                vm_network_stop(n);
-                return r;
-        }
-        *ret = n;
-        return 0;
-}
-
-static int start_native(virDomainPtr domain, sd_bus_error *error) {
-        const char *name = virDomainGetName(domain);
-        if (virDomainCreate(domain) < 0)
-                return error_from_libvirt(error, "start VM '%s'", name);
-        return 0;
-}
-
-static int start_managed(virConnectPtr conn, virDomainPtr domain, char *uuid,
-                         const char *stored_xml, const LiveNics *live, VMNetwork **ret,
-                         sd_bus_error *error) {
-        const char *name = virDomainGetName(domain);
-        _cleanup_(passt_paths_done) PasstPaths paths = {};
-        _cleanup_free_ char *live_xml = NULL;
-        VMNetwork *n;
-        int r;
-
-        r = passt_paths(uuid, live->items[0].mac, &paths);
-        if (r < 0)
-                return error_from_errno(error, -r,
-                                        "find a place for the sockets of passt below "
-                                        "XDG_RUNTIME_DIR");
-        r = domain_live_derive(stored_xml, socket_for, uuid, &live_xml);
-        if (r == -EOPNOTSUPP) {
-                log_write(LOG_WARNING, &(LogSubject){ .vm = name, .uuid = uuid },
-                          "VM '%s' has memory that cannot be shared with passt; its network is "
-                          "native",
-                          name);
-                return start_native(domain, error);
-        }
-        if (r < 0)
-                return error_from_errno(error, -r, "derive the live definition of VM '%s'", name);
-
-        r = start_nics(uuid, live, NULL, &n, error);
-        if (r < 0)
-                return r;
-        r = create_live(conn, domain, live_xml, error);
-        if (r < 0) {
-                vm_network_stop(n);
-                return r;
-        }
-        *ret = n;
-        return 0;
-}
-
-int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool managed, VMNetwork **ret,
-                            sd_bus_error *error) {
-        const char *name = virDomainGetName(domain);
-        char uuid[VIR_UUID_STRING_BUFLEN];
-        _cleanup_free_ char *stored_xml = NULL;
-        LiveNics live = {};
-        int r, saved;
-
-        *ret = NULL;
-        if (!managed)
-                return start_native(domain, error);
-
-        saved = virDomainHasManagedSaveImage(domain, 0);
-        stored_xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
-        if (saved < 0 || !stored_xml || virDomainGetUUIDString(domain, uuid) < 0)
-                return error_from_libvirt(error, "read the definition of VM '%s'", name);
-        r = domain_live_nics(stored_xml, &live);
-        if (r < 0)
-                return error_from_errno(error, -r, "understand the definition of VM '%s'", name);
-
-        if (saved > 0)
-                r = resume_saved(domain, uuid, &live, ret, error);
-        else if (live.n > 0)
-                r = start_managed(conn, domain, uuid, stored_xml, &live, ret, error);
-        else
-                r = start_native(domain, error);
-        domain_live_nics_done(&live);
-        return r;
 }
 
 /* Reviving */
@@ -517,14 +373,14 @@ int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uu
         LiveNics stored = {};
         int r;
 
-        r = read_our_macs(live_xml, &macs);
+        r = vm_network_read_macs(live_xml, &macs);
         if (r < 0)
                 return r;
         if (!macs[0]) {
                 *network = vm_network_stop(*network);
                 return 0;
         }
-        if (new_run) {
+        if (new_run || (*network && (*network)->in_doubt)) {
                 remove_unplugged(*network, macs);
                 *network = vm_network_free(*network); /* what is left is found again */
         }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <systemd/sd-bus.h>
 
+#include "domain-live.h"
 #include "forward.h"
 #include "host-port.h"
 #include "passt.h"
@@ -27,6 +28,7 @@ typedef struct VMNetwork {
         size_t n;
         unsigned domain_id; /* libvirt's for this run of the domain; 0: not known yet */
         bool provisional;   /* what is stored was not known for sure */
+        bool in_doubt;      /* the forwards are to be found out anew, as after a start of uservmd */
 } VMNetwork;
 
 VMNetwork *vm_network_free(VMNetwork *n); /* the passts live on */
@@ -39,15 +41,23 @@ DEFINE_CLEANUP(VMNetwork *, vm_network_free);
 int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool managed, VMNetwork **ret,
                             sd_bus_error *error);
 
+/* Starts a passt, with its forwards, for each NIC or, if macs is not NULL, for those in it: all or
+ * none. PasstFailed. */
+int vm_network_start_passts(const char *uuid, const LiveNics *live, char *const *macs,
+                            VMNetwork **ret, sd_bus_error *error);
+
+/* The MACs of the NICs in a live or saved XML that are connected to a passt of ours. */
+int vm_network_read_macs(const char *xml, char ***ret);
+
 /* Whether the passts are those of this run of the domain, by its ID (virDomainGetID(3)). */
 bool vm_network_is_of_run(VMNetwork *n, unsigned domain_id);
 
 /* Brings what is known of a running domain's passts (*network, NULL: nothing yet) in line with its
  * live XML: those of a NIC that was unplugged are ended, those not known yet, of an earlier
- * uservmd, are found again with the forwards they have now. One that is not there is started, with
- * what stored_xml says; QEMU waits for it if another tool has just started the domain. If it was
- * started since *network was known, its forwards are those that are stored and no others. *network
- * is NULL if no NIC is ours. Returns 0 or a negative errno. */
+ * uservmd, or in doubt are found again with the forwards they have now. One that is not there is
+ * started, with what stored_xml says; QEMU waits for it if another tool has just started the
+ * domain. If it was started since *network was known, its forwards are those that are stored and no
+ * others. *network is NULL if no NIC is ours. Returns 0 or a negative errno. */
 int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uuid,
                          const char *live_xml, const char *stored_xml);
 

@@ -226,7 +226,7 @@ static int read_definitions(virDomainPtr domain, VMSnapshot *s, VMNetwork **netw
                 return r;
         if (!s->active)
                 *network = vm_network_stop(*network);
-        else if (!known || !*network || (*network)->n < s->stored->n_nics ||
+        else if (!known || !*network || (*network)->in_doubt || (*network)->n < s->stored->n_nics ||
                  !vm_network_is_of_run(*network, virDomainGetID(domain))) {
                 r = read_live(domain, s, stored_xml, network, ret_live, error);
                 if (r < 0)

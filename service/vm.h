@@ -39,6 +39,7 @@ typedef struct VM {
 
         Operation *operations; /* the first one runs, the others wait in order */
         ForwardList reserved;  /* forwards the running operation is about to add */
+        unsigned n_calls;      /* those of them that somebody waits for */
         bool refresh_waiting;  /* a refresh is queued that has not begun */
 
         /* How often libvirt has told of a change (of those that are live, too), and up to which of

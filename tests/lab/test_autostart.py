@@ -114,6 +114,24 @@ class Autostart(lab.Story):
         self.assertEqual(self.state("web"), "shutoff")
         self.assertIn("(shutdown)", lab.virsh("domstate", "--reason", "web"))
 
+    def test_the_unit_comes_back(self):
+        """When its process is killed, and when the session bus ends: the VM runs on, and is to be
+        shut down at logout. Then the bus is another one, and so is the client."""
+        lab.systemctl("start", unit("web"))
+        qemu = lab.processes("qemu")
+        for end in (lambda: lab.kill(lab.main_pid(unit("web"))),
+                    lambda: lab.systemctl("restart", "dbus.service")):
+            old = lab.main_pid(unit("web"))
+            end()
+            lab.until(lambda: lab.main_pid(unit("web")) not in (0, old)
+                      and unit_state("web") == "active", "the unit to be active again")
+            self.assertEqual(lab.processes("qemu"), qemu)
+        type(self).bus = client.Client()
+        lab.until(lambda: lab.main_pid("uservmd.service"), "uservmd to come back by itself")
+        self.assertEqual(self.state("web"), "running")
+        lab.systemctl("stop", unit("web"))
+        self.assertIn("(shutdown)", lab.virsh("domstate", "--reason", "web"))
+
     def test_the_unit_ends_with_the_vm(self):
         lab.systemctl("start", unit("web"))
         self.bus.manager("PowerOffVM", "(s)", "web")

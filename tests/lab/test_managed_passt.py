@@ -207,6 +207,49 @@ class Passt(managed.Story):
                       f"--since=@{self.begin}", "--identifier=uservmd")
         self.assertNotIn("anew", log)
 
+    def test_one_that_ends_before_qemu_is_connected(self):
+        """Once: the VM starts all the same. Again and again: the start fails; it would go on for
+        ever otherwise, because QEMU waits for passt and libvirt for QEMU."""
+        self.define_slow()
+        for kills in 1, 10:
+            call = self.bus.send(client.ROOT, client.MANAGER, "StartVM", "(s)", "slow")
+            for _ in range(kills):
+                lab.until(lambda: self.has_replied(call) or managed.passts(), "a passt")
+                if call.reply:
+                    break
+                lab.kill(*managed.passts())
+            if kills == 1:
+                call.result()
+                self.assertEqual(self.state("slow"), "running")
+                self.assertAgree("slow")
+                self.power_off("slow")
+            else:
+                self.assertFails("PasstFailed", call.result, says=["slow", "ending"])
+                self.assertEqual(self.state("slow"), "shutoff")
+            self.assertNothingLeft()
+        self.delete("slow")
+
+    def has_replied(self, call):
+        self.bus.take_signals()  # and replies
+        return call.reply
+
+    def define_slow(self):
+        """Like VM web, but its QEMU takes its time."""
+        emulator = os.path.expanduser("~/slow-qemu")
+        with open(emulator, "w", encoding="ascii") as file:
+            # libvirt also asks it what it can do; that may be quick
+            file.write("#!/bin/sh\ncase \"$*\" in *guest=*) sleep 2 ;; esac\n"
+                       "exec qemu-system-x86_64 \"$@\"\n")
+        os.chmod(emulator, 0o755)
+        domain = lab.definition("web")
+        domain.find("name").text = "slow"
+        domain.remove(domain.find("uuid"))
+        domain.find("./devices/emulator").text = emulator
+        nic = domain.find("./devices/interface")
+        nic.find("mac").set("address", "52:54:00:00:00:01")
+        lab.define(domain)
+        self.bus.wait(lambda: "slow" in self.states(), "VM slow to be listed")
+
     def test_leftovers_are_cleaned_up(self):
         """Of a VM that ended while uservmd was stopped, in a way that leaves passt: saved."""
         self.start("web")

@@ -506,6 +506,22 @@ TEST(refuses_to_remove) {
         "<boot order='2'/><backend type='passt'/><alias name='net0'/>"                             \
         "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></interface>"
 
+TEST(finds_the_changed_nic) {
+        _cleanup_free_ char *nic = NULL, *same = NULL, *edited = NULL, *back = NULL;
+        Forward f = forward("8181:80");
+
+        CHECK_INT(domain_xml_add_forward(DOMAIN(BRIDGE SLIRP PASST SLIRP), &f, &edited), 0);
+        CHECK_INT(domain_xml_changed_nic(DOMAIN(BRIDGE SLIRP PASST SLIRP), edited, &nic), 0);
+        CHECK(strstr(nic, "<interface") == nic && strstr(nic, "8181") && strstr(nic, "passt"));
+        CHECK(!strstr(nic + 1, "<interface"));
+        CHECK_INT(domain_xml_changed_nic(edited, DOMAIN(BRIDGE SLIRP PASST SLIRP), &back), 0);
+        CHECK(strstr(back, "2222") && !strstr(back, "8181"));
+        CHECK_INT(domain_xml_changed_nic(edited, edited, &same), -ENOENT);
+        CHECK_INT(domain_xml_changed_nic(DOMAIN(BRIDGE), DOMAIN(BRIDGE PASST), &same), -ENOENT);
+        CHECK_INT(domain_xml_changed_nic("<domain", edited, &same), -EBADMSG);
+        CHECK_INT(domain_xml_changed_nic(edited, "<domain", &same), -EBADMSG);
+}
+
 TEST(replugs_a_nic) {
         _cleanup_free_ char *detach = NULL, *attach = NULL;
 
@@ -601,5 +617,5 @@ TEST_MAIN(reads_a_domain, reads_forwards, reads_rules_without_ranges_as_all_port
           refuses_huge_documents, adds_behind_the_rules_there_are,
           adds_the_first_rule_and_turns_the_nic_to_passt, adds_interface_and_exclusions,
           refuses_to_add, removes_whole_rules, removes_one_range_of_a_rule, undoes_an_addition,
-          removes_by_interface, refuses_to_remove, replugs_a_nic, replugs_only_what_is_in_both,
-          reads_capabilities)
+          removes_by_interface, refuses_to_remove, finds_the_changed_nic, replugs_a_nic,
+          replugs_only_what_is_in_both, reads_capabilities)
