@@ -7,7 +7,7 @@ import itertools
 
 import lab  # first: it says where the others are
 import client
-from world import Call
+from world import Call, Machine
 
 KEPT_FORWARDS = 6
 MEMORY = "32M"  # of VMs with an empty disk, whose firmware finds nothing to boot
@@ -124,6 +124,42 @@ class Autostart(Operation):
         return [before, after]
 
 
+class Rename(Operation):
+    """Of one without autostart: a call cut short may leave a unit enabled for each name."""
+    name, states = "rename", ("shutoff",)
+
+    def choose(self):
+        self.new = f"{self.machine.name.partition('-')[0]}-{next(numbers)}"
+        if self.machine.autostart:
+            self.machine = self.world.without_autostart(self.machine)
+
+    def send(self):
+        return self.call("Rename", "(s)", self.new)
+
+    def done(self):
+        return self.machine.but(name=self.new)
+
+    def refused(self, before, after):
+        return [before]
+
+
+class SetMemory(Operation):
+    name = "set memory"
+
+    def choose(self):
+        self.mib = self.rng.choice([mib for mib in range(32, 65, 4)
+                                    if mib != self.machine.memory >> 20])
+
+    def send(self):
+        return self.call("SetMemory", "(t)", self.mib << 20)
+
+    def done(self):
+        return self.machine.but(memory=self.mib << 20)
+
+    def refused(self, before, after):
+        return [before, after]
+
+
 # Forwards
 
 class AddForward(Operation):
@@ -204,7 +240,6 @@ class Create(Operation):
         return self.sent
 
     def made(self, uuid, **changes):
-        from world import Machine
         return Machine(uuid, self.vm, "running" if self.settings["start"] else "shutoff",
                        frozenset(self.settings["forwards"]), frozenset(),
                        self.settings["autostart"]).but(**changes)
@@ -216,7 +251,8 @@ class Create(Operation):
             uuid = uuid or self.world.uuid_of_path(self.sent.value)
             return {uuid: [self.made(uuid)]}
         if answer == "refused":
-            return {uuid: [None]} if uuid else {}
+            whole = uuid and "is there all the same" in self.sent.error.message
+            return {uuid: [self.made(uuid, state="shutoff") if whole else None]} if uuid else {}
         return {uuid: [self.made(uuid), None, self.made(uuid, state="shutoff"),
                        self.made(uuid, autostart=False)]} if uuid else {}
 
@@ -245,5 +281,5 @@ class Delete(Operation):
         return {before.uuid: rest + ([None] if answer == "cut" else [])}
 
 
-ALL = (Create, Delete, Start, Restore, PowerOff, Reset, Pause, Resume, Save, Autostart, AddForward,
-       RemoveForward)
+ALL = (Create, Delete, Start, Restore, PowerOff, Reset, Pause, Resume, Save, Autostart, Rename,
+       SetMemory, AddForward, RemoveForward)

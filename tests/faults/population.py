@@ -120,6 +120,11 @@ class Population:
             machine = self.machines[machine.uuid]
         return machine
 
+    def without_autostart(self, machine):
+        self.bus.set(self.path(machine), "Autostart", False)
+        self.look()
+        return self.machines[machine.uuid]
+
     def add(self, machine, spec):
         self.vm(machine, "AddPortForward", "(sa{sv})", spec, {})
         self.look()
@@ -134,11 +139,11 @@ class Population:
 
     # After a fault
 
-    def settle(self, allowed, unknown, extra=lambda view: [], comes_back=True):
-        """Looks until everything is as it must be, or long enough. Returns the violations that are
+    def settle(self, allowed, unknown=(), extra=lambda view: [], comes_back=True):
+        """Looks until everything is as it must be, or long enough. `allowed` gives the Machines
+        that may be, by UUID, of those that may not be as they were. Returns the violations that are
         left and the seconds that it took."""
         begin = time.monotonic()
-        allowed = {uuid: [machine] for uuid, machine in self.machines.items()} | allowed
         while True:
             violations = self.attempt(allowed, unknown, extra, comes_back)
             seconds = time.monotonic() - begin
@@ -152,6 +157,7 @@ class Population:
             if comes_back and not self.is_on_the_bus():
                 return [place.Violation("reply", "uservmd has not come back by itself")]
             view = View(self.bus, self.disks)
+            allowed = {uuid: [machine] for uuid, machine in self.machines.items()} | allowed()
         except (client.Error, GLib.Error, libvirt.libvirtError) as error:
             return [place.Violation("reply", f"it cannot be seen: {error}")]
         violations = Check(view, allowed, unknown).violations + extra(view)

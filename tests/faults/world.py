@@ -25,7 +25,7 @@ from client import GLib, Gio
 
 UNIT = "uservmd.service"
 HOME = os.path.expanduser("~")
-DISK = "/small/disk"  # see tests/lab/boot
+DISK = "/small/disk"  # see test_faults.root
 RUNTIME = "/small/runtime"
 PROGRAMS = f"{HOME}/programs"
 IMAGES = f"{HOME}/.local/share/libvirt/images"
@@ -141,6 +141,7 @@ class Machine:
     live: frozenset = frozenset()     # those for this run only
     autostart: bool = False
     disk: bool = True                 # one that uservm made
+    memory: int = 32 << 20            # bytes
 
     def but(self, **changes):
         return dataclasses.replace(self, **changes)
@@ -171,6 +172,7 @@ class Domain:
     state: str
     stored: list
     title: str
+    memory: int
     managed: bool
 
 
@@ -203,7 +205,8 @@ def read_domain(domain):
     stored = ElementTree.fromstring(xml)
     live = domain.XMLDesc() if domain.isActive() else ""
     return Domain(domain.name(), domain_state(domain), specs(stored),
-                  stored.findtext("title", ""), "type='vhostuser'" in live)
+                  stored.findtext("title", ""), int(stored.findtext("memory")) << 10,
+                  "type='vhostuser'" in live)
 
 
 def read_domains():
@@ -234,6 +237,13 @@ def listening():
                     if row_state == state and int(remote.split(":")[1], 16) == 0:
                         found.add((protocol, address_of(address), int(port, 16)))
     return found
+
+
+def connected_sockets():
+    """The names of UNIX sockets that somebody is connected to."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+        rows = [row.split() for row in list(file)[1:]]
+    return {os.path.basename(row[7]) for row in rows if len(row) == 8 and row[5] == "03"}
 
 
 @dataclasses.dataclass
@@ -269,9 +279,9 @@ def processes():
     return [p for p in found if p.pid not in own or p.name in ("libvirtd", "virtlogd")]
 
 
-def uservmd():
-    """The process that has the name on the bus, or 0."""
-    return int(systemctl("show", "--property=MainPID", "--value", UNIT))
+def main_pid(unit):
+    """0: none, or systemd does not say."""
+    return int(systemctl("show", "--property=MainPID", "--value", unit, check=False) or 0)
 
 
 def names_in(folder, pattern="*"):
@@ -291,6 +301,7 @@ class View:
         self.listening = listening()
         self.processes = processes()
         self.passt_files = managed.passt_files()
+        self.connected = connected_sockets()
         self.images = names_in(IMAGES)
         self.saves = names_in(SAVES)
         self.autostart = {name.removeprefix("uservm@").removesuffix(".service")
@@ -305,7 +316,7 @@ class View:
         return Machine(uuid, found["Name"], found["State"],
                        frozenset(f["spec"] for f in forwards if f["persistent"]),
                        frozenset(f["spec"] for f in forwards if not f["persistent"]),
-                       found["Autostart"], self.disk(uuid) in self.images)
+                       found["Autostart"], self.disk(uuid) in self.images, found["Memory"])
 
     def disk(self, uuid):
         return self.disks.get(uuid) or f"{self.objects[uuid]['Name']}.qcow2"
@@ -328,6 +339,7 @@ class Check:
         self.check_listening()
         self.check_processes()
         self.check_files()
+        self.check_connected()
 
     def add(self, kind, text):
         self.violations.append(Violation(kind, text))
@@ -351,9 +363,10 @@ class Check:
     def check_vm(self, uuid):
         found, domain = self.view.machine(uuid), self.view.domains[uuid]
         state = "shutoff" if found.state == "crashed" else found.state
-        if (found.name, state) != (domain.name, domain.state):
-            self.add("state", f"{found.name} is {found.state}, and libvirt has {domain.name}, "
-                              f"{domain.state}")
+        listed, wanted = ((found.name, state, found.memory),
+                          (domain.name, domain.state, domain.memory))
+        if listed != wanted:
+            self.add("state", f"{listed} is listed, and libvirt has {wanted}")
         self.compare_specs(f"{found.name}, listed and stored", found.stored, domain.stored)
         if network_error := self.view.objects[uuid]["NetworkError"]:
             self.add("state", f"{found.name}: {network_error}")
@@ -374,7 +387,7 @@ class Check:
 
     def check_allowed(self, found, state, machines):
         for what, value in ("state", state), ("name", found.name), ("autostart", found.autostart), \
-                           ("disk", found.disk):
+                           ("disk", found.disk), ("memory", found.memory):
             possible = {getattr(machine, what) for machine in machines}
             if value not in possible:
                 self.add("lost VM" if what == "disk" else "state",
@@ -423,6 +436,12 @@ class Check:
                        if self.view.domains[uuid].managed)
         if sorted(name.rpartition("-")[0] for name in self.view.passt_files) != sorted(3 * files):
             self.add("leak", f"files of passt: {self.view.passt_files}, of {files}")
+
+    def check_connected(self):
+        """QEMU is connected to passt; after the end of a passt it tries every second."""
+        for name in self.view.passt_files:
+            if name.endswith(".sock") and name not in self.view.connected:
+                self.add("state", f"nobody is connected to {name}")
 
     def check_files(self):
         vms = [self.view.machine(uuid) for uuid in self.view.objects]
