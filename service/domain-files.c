@@ -22,7 +22,7 @@
 
 #include "xml.h"
 
-#define FILE_SIZE_MAX (16 * 1024 * 1024) /* that of a domain is some 10 KiB */
+#define FILE_SIZE_MAX (16L * 1024 * 1024) /* that of a domain is some 10 KiB */
 
 enum { RUNNING, SAVED, N_WATCHED, STORED = N_WATCHED, N_FOLDERS };
 

@@ -329,6 +329,8 @@ CALLS = [
            forwards=["18080-18089:80-89", "*:18082:80"]),
     create("one good forward and a bad one", INVALID_FORWARD, "18081:x",
            forwards=["18080:80", "18081:x"]),
+    create("more forwards than passt takes", "org.uservm1.Error.NotSupported", "255",
+           forwards=[f"{port}:80" for port in range(20000, 20256)]),
     Call("a forward that there is not", "RemovePortForward", "(ssa{sv})", ["{vm}", "18080", {}],
          "org.uservm1.Error.NoSuchForward", ["'{vm}'", "127.0.0.1:18080"]),
     Call("to remove host port 0", "RemovePortForward", "(ssa{sv})", ["{vm}", "0:80", {}],
