@@ -17,12 +17,18 @@
 #include "error.h"
 
 /* libvirt's test driver stores whole definitions only. */
+static bool is_unsupported(void) {
+        int code = virGetLastErrorCode();
+
+        return code == VIR_ERR_NO_SUPPORT || code == VIR_ERR_OPERATION_UNSUPPORTED;
+}
+
 static int update(virDomainPtr domain, const char *nic_xml, const char *xml) {
         _cleanup_domain_ virDomainPtr defined = NULL;
 
         if (virDomainUpdateDeviceFlags(domain, nic_xml, VIR_DOMAIN_AFFECT_CONFIG) >= 0)
                 return 0;
-        if (virGetLastErrorCode() != VIR_ERR_NO_SUPPORT)
+        if (!is_unsupported())
                 return -1;
         defined = virDomainDefineXML(virDomainGetConnect(domain), xml);
         return defined ? 0 : -1;
