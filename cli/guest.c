@@ -2,9 +2,9 @@
 
 /* A watch of libuservm tells of every change of the VM, so nothing asks for its state. Whether a
  * server answers nobody tells; guest-probe.c tries. One probe gives up on an attempt after two
- * seconds, so that a guest that has just come up is found soon, whatever passt's next attempt at it
- * is; then another begins beside it that has more patience, for servers that take their time to
- * answer. Not before: sshd refuses clients that connect often and do not log in, see
+ * seconds and more, so that a guest that has just come up is found soon, whatever passt's next
+ * attempt at it is; then another begins beside it that has more patience, for servers that take
+ * their time to answer. Not before: sshd refuses clients that connect often and do not log in, see
  * PerSourcePenalties in sshd_config(5).
  *
  * If uservmd ends meanwhile, it is started again once, by asking it for something. */

@@ -21,7 +21,9 @@
  *
  * An attempt that is given up is reset. After an orderly end passt would go on connecting to the
  * guest for some 20 seconds, and a server that comes up would see all of them at once; sshd takes
- * that for an attack, and refuses to talk to us (PerSourcePenalties in sshd_config(5)).
+ * that for an attack, and refuses to talk to us (PerSourcePenalties in sshd_config(5)). For the
+ * same reason, with a server that is slow to answer in mind, each attempt may take longer than the
+ * last.
  *
  * A server that neither sends anything nor cares for the end of its input is not found. Nothing is
  * ever sent to it: what it made of that would be its own affair. */
@@ -39,6 +41,9 @@
 
 #define PAUSE_FIRST_USEC (100 * USEC_PER_MSEC)
 #define PAUSE_MAX_USEC (1 * USEC_PER_SEC)
+
+/* By then passt has tried again at intervals of 1 s, and then of 2 and 4 s. */
+#define ATTEMPT_MAX_USEC (10 * USEC_PER_SEC)
 
 /* How long a connection has to stay open in the guest's network, which is this machine. */
 #define REMAINS_USEC (250 * USEC_PER_MSEC)
@@ -72,6 +77,7 @@ void probe_reset(Probe *probe) {
         probe->phase = PROBE_IDLE;
         probe->until = probe->delay_usec > 0 ? now_usec() + probe->delay_usec : 0;
         probe->pause_usec = 0;
+        probe->attempt_usec = probe->patience_usec;
 }
 
 /* Nobody there: once more after a pause, which grows. */
@@ -101,7 +107,7 @@ static void begin(Probe *probe, ProbePhase phase, const struct sockaddr *address
                   socklen_t length) {
         abandon(probe);
         probe->phase = phase;
-        probe->until = now_usec() + probe->patience_usec;
+        probe->until = now_usec() + probe->attempt_usec;
         probe->fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (probe->fd < 0 || (connect(probe->fd, address, length) < 0 && errno != EINPROGRESS))
                 fail(probe);
@@ -154,11 +160,21 @@ static void on_readable(Probe *probe, const struct sockaddr *address, socklen_t 
         }
 }
 
+static void be_more_patient(Probe *probe) {
+        uint64_t longer = probe->attempt_usec * 3 / 2;
+
+        if (longer <= ATTEMPT_MAX_USEC)
+                probe->attempt_usec = longer;
+}
+
 static void on_time(Probe *probe, const struct sockaddr *address, socklen_t length) {
-        if (probe->phase == PROBE_REMAINS && probe->connected)
+        if (probe->phase == PROBE_REMAINS && probe->connected) {
                 succeed(probe);
-        else
-                begin(probe, PROBE_REACTS, address, length);
+                return;
+        }
+        if (probe->phase == PROBE_REACTS)
+                be_more_patient(probe);
+        begin(probe, PROBE_REACTS, address, length);
 }
 
 void probe_run(Probe *probe, const struct sockaddr *address, socklen_t length, short revents) {

@@ -25,19 +25,23 @@ typedef enum ProbePhase {
 /* One attempt after the other. */
 typedef struct Probe {
         ProbeKind kind;
-        uint64_t patience_usec; /* how long an attempt may take */
-        uint64_t delay_usec;    /* before the first */
+        uint64_t patience_usec; /* how long the first attempt may take */
+        uint64_t delay_usec;    /* before that */
         ProbePhase phase;
         int fd;
         bool connected;
-        uint64_t until; /* CLOCK_MONOTONIC: the phase ends then by itself */
+        uint64_t until;        /* CLOCK_MONOTONIC: the phase ends then by itself */
+        uint64_t attempt_usec; /* how long an attempt may take now */
         uint64_t pause_usec;
         char banner[4];
         size_t n_banner;
 } Probe;
 
 #define PROBE_INIT(k, patience, delay)                                                             \
-        { .kind = (k), .patience_usec = (patience), .delay_usec = (delay), .fd = -1 }
+        {                                                                                          \
+                .kind = (k), .patience_usec = (patience), .delay_usec = (delay), .fd = -1,         \
+                .attempt_usec = (patience)                                                         \
+        }
 
 /* Begins, or begins anew. */
 void probe_reset(Probe *probe);

@@ -4,8 +4,8 @@
  * VM's first TCP forward answers, of which nobody tells: that is tried (guest-probe.h), from when
  * the VM runs until it is so or ten minutes have gone by. After that nothing is left of the
  * attempts, so an idle daemon does not wake up. One probe gives up on an attempt after two
- * seconds, so that a guest that has just come up is found soon; then another begins beside it,
- * which has the patience for a server that takes its time.
+ * seconds and more, so that a guest that has just come up is found soon; then another begins beside
+ * it, which has the patience for a server that takes its time.
  *
  * What the agent says is asked for once it is connected, on a worker and with a limit of time,
  * since the guest may say nothing. It may say anything, too: what D-Bus could not carry would have
