@@ -4,8 +4,9 @@
  * libvirt's event of that is on its way; so there is a wait before anything is done about it, still
  * within the second after which QEMU tries to reach passt again.
  *
- * A passt that ends within half a minute of its start has not got over what ended it: then each
- * wait is four times the last, up to 30 seconds, and the forwards show as failed meanwhile. */
+ * A passt that ends within half a minute of its start has not got over what ended it: then there is
+ * a second wait, four times the last one, up to 30 seconds, and the forwards show as failed
+ * meanwhile. */
 
 #include "network-watch.h"
 
@@ -24,6 +25,7 @@
 
 /* libvirt looks every 0.2 s whether a QEMU that it ends has ended (virProcessKillPainfully()). */
 #define FIRST_WAIT_USEC 400000ULL
+#define SECOND_WAIT_USEC 1200000ULL
 #define LONGEST_WAIT_USEC (30 * 1000000ULL)
 #define STABLE_USEC (30 * 1000000ULL)
 
@@ -38,8 +40,8 @@ struct NetworkWatch {
         size_t n;
         sd_event_source *revival; /* a timer, while one is due */
         bool reviving;            /* the operation waits for its turn */
-        uint64_t wait_usec;
-        uint64_t revived_usec; /* when it was tried last, CLOCK_MONOTONIC; 0: never */
+        uint64_t wait_usec;       /* after the first wait; 0: not at all */
+        uint64_t revived_usec;    /* when it was tried last, CLOCK_MONOTONIC; 0: never */
         char *error;
 };
 
@@ -135,13 +137,17 @@ static int on_revival(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static uint64_t next_wait(NetworkWatch *w, uint64_t now) {
-        if (w->revived_usec == 0 || now > w->revived_usec + STABLE_USEC)
-                return FIRST_WAIT_USEC;
-        return w->wait_usec * 4 < LONGEST_WAIT_USEC ? w->wait_usec * 4 : LONGEST_WAIT_USEC;
+static bool set_timer(NetworkWatch *w, uint64_t usec, sd_event_time_handler_t handler) {
+        int r;
+
+        r = sd_event_add_time_relative(w->vm->manager->event, &w->revival, CLOCK_MONOTONIC, usec,
+                                       1000, handler, w);
+        if (r < 0)
+                log_write(LOG_ERR, &(LogSubject){ .vm = w->vm->name, .uuid = w->vm->uuid },
+                          "VM '%s': could not set a timer: %s", w->vm->name, strerror(-r));
+        return r >= 0;
 }
 
-/* Not the first time: says so meanwhile. */
 static void report_wait(NetworkWatch *w) {
         _cleanup_free_ char *error = NULL;
 
@@ -153,9 +159,29 @@ static void report_wait(NetworkWatch *w) {
         (void) vm_refresh(w->vm, false); /* its forwards are failed until then */
 }
 
+/* The first wait is over. Not the first time, there is another one, and it is told of. */
+static int on_first_wait(sd_event_source *source, uint64_t usec, void *userdata) {
+        NetworkWatch *w = userdata;
+
+        if (w->wait_usec == 0)
+                return on_revival(source, usec, w);
+        w->revival = sd_event_source_unref(w->revival);
+        if (is_wanted(w->vm) && set_timer(w, w->wait_usec, on_revival))
+                report_wait(w);
+        return 0;
+}
+
+/* After the first one. */
+static uint64_t next_wait(const NetworkWatch *w, uint64_t now) {
+        if (w->revived_usec == 0 || now > w->revived_usec + STABLE_USEC)
+                return 0;
+        if (w->wait_usec == 0)
+                return SECOND_WAIT_USEC;
+        return w->wait_usec * 4 < LONGEST_WAIT_USEC ? w->wait_usec * 4 : LONGEST_WAIT_USEC;
+}
+
 static void revive_later(NetworkWatch *w) {
         uint64_t now;
-        int r;
 
         /* A VM that is being powered off or saved, or has shut down, takes its passt along; it is
          * looked at again when that is over. */
@@ -163,13 +189,7 @@ static void revive_later(NetworkWatch *w) {
             sd_event_now(w->vm->manager->event, CLOCK_MONOTONIC, &now) < 0)
                 return;
         w->wait_usec = next_wait(w, now);
-        r = sd_event_add_time_relative(w->vm->manager->event, &w->revival, CLOCK_MONOTONIC,
-                                       w->wait_usec, 1000, on_revival, w);
-        if (r < 0)
-                log_write(LOG_ERR, &(LogSubject){ .vm = w->vm->name, .uuid = w->vm->uuid },
-                          "VM '%s': could not set a timer: %s", w->vm->name, strerror(-r));
-        else if (w->wait_usec > FIRST_WAIT_USEC)
-                report_wait(w);
+        (void) set_timer(w, FIRST_WAIT_USEC, on_first_wait);
 }
 
 /* Watching */
