@@ -304,7 +304,7 @@ class View:
         self.connected = connected_sockets()
         self.images = names_in(IMAGES)
         self.saves = names_in(SAVES)
-        self.autostart = {name.removeprefix("uservm@").removesuffix(".service")
+        self.autostart = {name.removeprefix("uservm@").removesuffix(".service").replace(r"\x2d", "-")
                           for name in names_in(UNITS, "uservm@*")}
 
     def machine(self, uuid):

@@ -4,6 +4,7 @@
 import os
 import socket
 import subprocess
+import time
 import xml.etree.ElementTree as ElementTree
 
 import lab  # first: it says where the others are
@@ -14,6 +15,8 @@ from lab import stories_in_order as load_tests
 
 UNIT = "uservmd.service"
 TOOL_TIMEOUT_SEC = 20  # what virsh does is done, or has failed, by then
+KILLS = 8
+LATEST_KILL_SEC = 0.7  # after virsh was started; QEMU runs by then
 
 
 class Virsh:
