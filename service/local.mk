@@ -3,6 +3,7 @@
 noinst_LIBRARIES += service/libservice.a
 service_libservice_a_SOURCES = \
 	service/autostart.c service/autostart.h \
+	service/backlog.c service/backlog.h \
 	service/client.c service/client.h \
 	service/connection.c service/connection.h \
 	service/create.c service/create.h \

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "backlog.h"
 #include "client.h"
 #include "error.h"
 #include "guest-watch.h"
@@ -521,6 +522,9 @@ static int open_bus(Manager *m) {
         r = manager_bus_register(m);
         if (r < 0)
                 return r;
+        r = backlog_register(m);
+        if (r < 0)
+                return r;
         r = client_register(m);
         if (r < 0)
                 return r;
@@ -602,6 +606,7 @@ Manager *manager_free(Manager *m) {
         sd_event_source_disable_unref(m->retry);
         sd_event_source_disable_unref(m->trim);
         sd_event_source_disable_unref(m->idle);
+        sd_event_source_disable_unref(m->backlog);
         sd_bus_track_unref(m->clients);
         sd_bus_flush_close_unref(m->bus);
         sd_event_unref(m->event);

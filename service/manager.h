@@ -42,8 +42,9 @@ struct Manager {
         sd_event_source *retry;
         sd_event_source *trim; /* timers, for when there is nothing to do */
         sd_event_source *idle;
-        uint64_t idle_usec;    /* until it leaves by itself; 0: never */
-        sd_bus_track *clients; /* those who have called, and are on the bus */
+        sd_event_source *backlog; /* while the bus is only written to */
+        uint64_t idle_usec;       /* until it leaves by itself; 0: never */
+        sd_bus_track *clients;    /* those who have called, and are on the bus */
 };
 
 /* Connects to the session bus and, in the background, to libvirt at uri. The name org.uservm1 is
