@@ -18,7 +18,7 @@ class RawBus:
     def __init__(self):
         address = os.environ["DBUS_SESSION_BUS_ADDRESS"]
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(address.removeprefix("unix:path="))
+        self.socket.connect(address.removeprefix("unix:path=").split(",")[0])
         self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode()
                             + b"\r\n")
         if not self.socket.recv(4096).startswith(b"OK "):

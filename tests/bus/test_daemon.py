@@ -4,15 +4,20 @@
 import os
 import signal
 import subprocess
+import sys
 import unittest
 
-import client
-import daemon
-import tap
-from client import Gio, GLib, dictionary
-from daemon import domain
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, f"{os.path.dirname(HERE)}/bench")
+import client  # noqa: E402
+import daemon  # noqa: E402
+import tap  # noqa: E402
+from client import Gio, GLib, dictionary  # noqa: E402
+from daemon import domain  # noqa: E402
+from rawbus import RawBus  # noqa: E402
 
-BUS_CONFIG = f"{os.path.dirname(os.path.abspath(__file__))}/session.conf"
+BUS_CONFIG = f"{HERE}/session.conf"
+FLOOD = 10000  # calls
 KERNEL = "/proc/version"  # any file will do
 
 # A qemu-img that tells when it begins, and ends when it is told to: how long a VM takes to be
@@ -127,6 +132,20 @@ class Life(daemon.Case):
             self.assertEqual([state for name, uuid, state, path in call.result()], ["running"])
         self.assertIsNone(shutdown.result())
         self.assertEqual(self.daemon.wait_exit(), 0, self.daemon.log())
+
+
+class Flood(daemon.Case):
+    domains = [domain(f"vm{i}", i + 1) for i in range(10)]
+
+    def test_a_client_that_reads_nothing(self):
+        """The bus keeps the replies, and others are answered. (What memory it takes is looked at in
+        tests/faults/test_load.py, without sanitizers, which keep all that is freed.)"""
+        bus = RawBus()
+        self.addCleanup(bus.socket.close)
+        question = client.NAME, client.ROOT, client.OBJECT_MANAGER, "GetManagedObjects"
+        for _ in range(FLOOD):
+            bus.socket.sendall(bus.message(*question))
+        self.assertEqual(len(self.states()), 10)
 
 
 class Idle(daemon.Case):
