@@ -121,4 +121,5 @@ EXTRA_DIST += \
 	tests/lab \
 	tests/lint \
 	tests/malformed.py \
+	tests/rawbus.py \
 	tests/tap.py

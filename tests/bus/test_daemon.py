@@ -4,19 +4,16 @@
 import os
 import signal
 import subprocess
-import sys
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, f"{os.path.dirname(HERE)}/bench")
-import client  # noqa: E402
-import daemon  # noqa: E402
-import tap  # noqa: E402
-from client import Gio, GLib, dictionary  # noqa: E402
-from daemon import domain  # noqa: E402
-from rawbus import RawBus  # noqa: E402
+import client
+import daemon
+import tap
+from client import Gio, GLib, dictionary
+from daemon import domain
+from rawbus import RawBus
 
-BUS_CONFIG = f"{HERE}/session.conf"
+BUS_CONFIG = f"{os.path.dirname(os.path.abspath(__file__))}/session.conf"
 FLOOD = 10000  # calls
 KERNEL = "/proc/version"  # any file will do
 

@@ -13,8 +13,7 @@ import time
 import uuid
 import xml.etree.ElementTree as ElementTree
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(os.path.dirname(HERE), name) for name in ("lab", "bench")]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lab"))
 import lab  # noqa: E402  first: it says where the others are
 import client  # noqa: E402
 import libvirt  # noqa: E402
