@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "domain-files.h"
 #include "error.h"
 
 enum { N_DOMAIN_EVENTS = 6 };
@@ -162,6 +163,8 @@ static int open_once(Connection *c, sd_bus_error *error) {
 
         for (size_t i = 0; i < N_DOMAIN_EVENTS; i++)
                 c->event_ids[i] = -1;
+        if (startswith(c->uri, "qemu:"))
+                domain_files_forget_unborn();
         c->conn = virConnectOpen(c->uri);
         if (!c->conn)
                 return error_from_libvirt(error, "connect to libvirt (%s)", c->uri);

@@ -14,12 +14,14 @@
 
 #include "domain-files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "log.h"
 #include "xml.h"
 
 #define FILE_SIZE_MAX (16L * 1024 * 1024) /* that of a domain is some 10 KiB */
@@ -57,6 +59,17 @@ static int folder_path(size_t i, char **ret) {
         return r < 0 ? -ENOMEM : 0;
 }
 
+/* *ret_name is NULL if there is no memory for it. */
+static bool is_of_domain(const char *file, size_t folder, char **ret_name) {
+        const char *suffix = folders[folder].suffix;
+        size_t n = strlen(file);
+
+        if (n <= strlen(suffix) || !streq(file + n - strlen(suffix), suffix))
+                return false;
+        *ret_name = strndup(file, n - strlen(suffix));
+        return true;
+}
+
 /* Watching */
 
 DomainFiles *domain_files_free(DomainFiles *d) {
@@ -70,19 +83,16 @@ DomainFiles *domain_files_free(DomainFiles *d) {
 
 static int on_file(sd_event_source *source, const struct inotify_event *event, void *userdata) {
         DomainFiles *d = userdata;
-        const char *suffix = folders[source == d->sources[SAVED] ? SAVED : RUNNING].suffix;
         _cleanup_free_ char *name = NULL;
-        size_t n;
 
         /* More at a time than the kernel keeps. */
         if (event->mask & IN_Q_OVERFLOW) {
                 d->func(NULL, d->userdata);
                 return 0;
         }
-        n = event->len > 0 ? strlen(event->name) : 0;
-        if (n <= strlen(suffix) || !streq(event->name + n - strlen(suffix), suffix))
+        if (event->len == 0 ||
+            !is_of_domain(event->name, source == d->sources[SAVED] ? SAVED : RUNNING, &name))
                 return 0;
-        name = strndup(event->name, n - strlen(suffix));
         d->func(name, d->userdata);
         return 0;
 }
@@ -144,16 +154,20 @@ static int read_file(size_t folder, const char *name, char **ret) {
         return 0;
 }
 
-static int read_live(const char *name, char **ret) {
+static int read_status(const char *name, xmlDoc **ret) {
         _cleanup_free_ char *status = NULL;
+        int r;
+
+        r = read_file(RUNNING, name, &status);
+        return r < 0 ? r : xml_parse(status, "domstatus", ret);
+}
+
+static int read_live(const char *name, char **ret) {
         _cleanup_xml_doc_ xmlDoc *doc = NULL;
         xmlNode *domain;
         int r;
 
-        r = read_file(RUNNING, name, &status);
-        if (r < 0)
-                return r;
-        r = xml_parse(status, "domstatus", &doc);
+        r = read_status(name, &doc);
         if (r < 0)
                 return r;
         domain = xml_child(xmlDocGetRootElement(doc), "domain");
@@ -177,4 +191,57 @@ int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_x
         *ret_live_xml = TAKE_PTR(live);
         *ret_stored_xml = TAKE_PTR(stored);
         return 0;
+}
+
+/* Removing */
+
+/* libvirt's QEMU driver holds a lock for as long as it runs (virPidFileAcquirePath()). */
+static bool is_driver_running(const char *folder) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (asprintf(&path, "%s/driver.pid", folder) < 0) {
+                path = NULL;
+                return true;
+        }
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+                return errno != ENOENT;
+        return fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
+}
+
+static bool is_unborn(const char *name) {
+        _cleanup_xml_doc_ xmlDoc *doc = NULL;
+        _cleanup_xml_string_ xmlChar *pid = NULL;
+
+        if (read_status(name, &doc) < 0)
+                return false;
+        pid = xml_attribute(xmlDocGetRootElement(doc), "pid");
+        return pid && streq((const char *) pid, "0");
+}
+
+static void forget_if_unborn(DIR *directory, const char *file) {
+        _cleanup_free_ char *name = NULL;
+
+        if (!is_of_domain(file, RUNNING, &name) || !name || !is_unborn(name) ||
+            unlinkat(dirfd(directory), file, 0) < 0)
+                return;
+        log_write(LOG_NOTICE, &(LogSubject){ .vm = name },
+                  "libvirt's daemon has ended while it was about to start VM '%s'; it is off",
+                  name);
+}
+
+void domain_files_forget_unborn(void) {
+        _cleanup_free_ char *path = NULL;
+        DIR *directory;
+
+        if (folder_path(RUNNING, &path) < 0 || is_driver_running(path))
+                return;
+        directory = opendir(path);
+        if (!directory)
+                return;
+        for (struct dirent *entry; (entry = readdir(directory));)
+                forget_if_unborn(directory, entry->d_name);
+        closedir(directory);
 }

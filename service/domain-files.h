@@ -24,3 +24,10 @@ DEFINE_CLEANUP(DomainFiles *, domain_files_free);
 /* The live and the stored XML (of one that is not persistent, the live one twice) of the active
  * domain of this name. Returns 0, or a negative errno, -EBADMSG if it is not what is expected. */
 int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_xml);
+
+/* If libvirt's daemon does not run: removes what it has noted of domains whose QEMU it had not
+ * started yet when it was killed. The next one would take them for running, for ever: it neither
+ * looks for their QEMU, because they have none, nor lets anybody end them (libvirt 11.3,
+ * qemuProcessReconnectHelper() and the job that is noted). The stored definitions stay. To be
+ * called before that next one is started. Any thread. */
+void domain_files_forget_unborn(void);

@@ -6,7 +6,10 @@
 #include "domain-files.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <systemd/sd-event.h>
 
 #include "test-files.h"
@@ -203,9 +206,66 @@ TEST(what_is_not_as_expected_is_refused) {
         CHECK_INT(domain_files_read("web", &live, &stored), -EFBIG);
 }
 
+#define UNBORN "<domstatus state='paused' reason='starting up' pid='0'><domain/></domstatus>"
+
+/* libvirt's driver, in a process of its own, since a process does not see its own locks. */
+static pid_t hold_lock(int *ret_pipe) {
+        int fds[2];
+        pid_t pid;
+        char byte;
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                abort();
+        pid = fork();
+        if (pid == 0) {
+                struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+                int fd = open(in_root(RUN "/driver.pid"), O_RDWR | O_CLOEXEC);
+
+                if (fcntl(fd, F_SETLK, &lock) < 0 || write(fds[1], "", 1) != 1)
+                        _exit(1);
+                pause();
+                _exit(0);
+        }
+        if (read(fds[0], &byte, 1) != 1)
+                abort();
+        close(fds[1]);
+        *ret_pipe = fds[0];
+        return pid;
+}
+
+TEST(a_start_that_is_under_way_is_left_alone) {
+        _cleanup_close_ int fd = -EBADF;
+        pid_t driver;
+
+        write_text(RUN "/driver.pid", "");
+        write_text(RUN "/web.xml", UNBORN);
+        driver = hold_lock(&fd);
+        domain_files_forget_unborn();
+        CHECK(exists(in_root(RUN "/web.xml")));
+        CHECK_INT(kill(driver, SIGKILL), 0);
+        CHECK_INT(waitpid(driver, NULL, 0), driver);
+}
+
+TEST(a_start_that_was_cut_short_is_forgotten) {
+        write_text(RUN "/runs.xml", "<domstatus pid='1'><domain/></domstatus>");
+        write_text(RUN "/no pid.xml", "<domstatus><domain/></domstatus>");
+        write_text(RUN "/0.txt", UNBORN);
+        domain_files_forget_unborn();
+        CHECK(!exists(in_root(RUN "/web.xml")));
+        CHECK(exists(in_root(RUN "/runs.xml")));
+        CHECK(exists(in_root(RUN "/no pid.xml")));
+        CHECK(exists(in_root(RUN "/0.txt")));
+
+        write_text(RUN "/web.xml", UNBORN);
+        CHECK_INT(unlink(in_root(RUN "/driver.pid")), 0);
+        domain_files_forget_unborn();
+        CHECK(!exists(in_root(RUN "/web.xml")));
+}
+
 TEST_MAIN(begins_in_a_folder_of_its_own, folders_that_are_not_there_are_not_watched,
           a_status_that_is_written_is_told, a_status_that_goes_is_told,
           a_saved_state_that_goes_is_told, without_the_variable_it_is_below_home,
           other_files_are_not, too_many_at_a_time_are_of_any, definitions_are_read,
           one_that_is_not_persistent_has_only_the_live_one, what_is_not_as_expected_is_refused,
+          a_start_that_is_under_way_is_left_alone, a_start_that_was_cut_short_is_forgotten,
           leaves_nothing_behind)
