@@ -137,30 +137,83 @@ int vm_rename(VM *vm, const char *name, sd_bus_message *message) {
         return operation_submit(vm, &rename_type, r, message);
 }
 
-/* Memory */
+/* Memory and CPUs */
 
-static void set_live_memory(const Operation *o, virDomainPtr domain, unsigned long kib) {
+/* How something that o->data has is stored in a definition, how what the VM has had is stored
+ * again, and how it is made live. */
+typedef struct Kind {
+        const char *what;
+        int (*store)(const Operation *o, virDomainPtr domain);
+        void (*take_back)(const Operation *o, virDomainPtr domain);
+        void (*set_live)(const Operation *o, virDomainPtr domain);
+} Kind;
+
+/* When libvirt cannot write a definition, it has changed it in memory all the same, and lists that
+ * until its daemon ends. So that is changed back. */
+static int store_or_take_back(const Operation *o, const Kind *kind, virDomainPtr domain,
+                              sd_bus_error *error) {
+        int r;
+
+        if (kind->store(o, domain) >= 0)
+                return 0;
+        r = error_from_libvirt(error, "change %s of VM '%s'", kind->what, o->name);
+        kind->take_back(o, domain);
+        return r;
+}
+
+/* If libvirt's daemon dies over it, the next one is told again. */
+static int change(const Operation *o, const Kind *kind, virDomainPtr domain, sd_bus_error *error) {
+        _cleanup_domain_ virDomainPtr again = NULL;
+        int r;
+
+        r = store_or_take_back(o, kind, domain, error);
+        if (r < 0 && connection_find_again(o->vm->manager->connection, domain, &again, NULL) > 0) {
+                sd_bus_error_free(error);
+                domain = again;
+                r = store_or_take_back(o, kind, domain, error);
+        }
+        if (r >= 0 && virDomainIsActive(domain) > 0)
+                kind->set_live(o, domain);
+        return r;
+}
+
+static int set_memory(virDomainPtr domain, uint64_t bytes, unsigned flags) {
+        return virDomainSetMemoryFlags(domain, (unsigned long) (bytes / 1024 + (bytes % 1024 != 0)),
+                                       flags);
+}
+
+/* The maximum cannot be less than what is present, nor the other way round. */
+static int store_memory(const Operation *o, virDomainPtr domain) {
+        const uint64_t *bytes = o->data;
+
+        if (set_memory(domain, *bytes, VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_MEM_MAXIMUM) < 0)
+                return -1;
+        return set_memory(domain, *bytes, VIR_DOMAIN_AFFECT_CONFIG);
+}
+
+static void take_back_memory(const Operation *o, virDomainPtr domain) {
+        const DomainInfo *was = o->vm->snapshot->stored;
+
+        (void) set_memory(domain, was->memory, VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_MEM_MAXIMUM);
+        (void) set_memory(domain, was->current_memory, VIR_DOMAIN_AFFECT_CONFIG);
+}
+
+static void set_live_memory(const Operation *o, virDomainPtr domain) {
+        const uint64_t *bytes = o->data;
         unsigned long max = virDomainGetMaxMemory(domain);
 
-        if (kib <= max && virDomainSetMemoryFlags(domain, kib, VIR_DOMAIN_AFFECT_LIVE) < 0)
+        if (*bytes / 1024 <= max && set_memory(domain, *bytes, VIR_DOMAIN_AFFECT_LIVE) < 0)
                 log_write(LOG_INFO, OPERATION_SUBJECT(o),
                           "VM '%s' has its new memory after the next start: %s", o->name,
                           virGetLastErrorMessage());
 }
 
-/* The maximum cannot be less than what is present, nor the other way round. */
 static int set_memory_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
                           sd_bus_error *error) {
-        const uint64_t *bytes = o->data;
-        unsigned long kib = (unsigned long) (*bytes / 1024 + (*bytes % 1024 != 0));
+        static const Kind memory = { "the memory", store_memory, take_back_memory,
+                                     set_live_memory };
 
-        if (virDomainSetMemoryFlags(domain, kib,
-                                    VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_MEM_MAXIMUM) < 0 ||
-            virDomainSetMemoryFlags(domain, kib, VIR_DOMAIN_AFFECT_CONFIG) < 0)
-                return error_from_libvirt(error, "change the memory of VM '%s'", o->name);
-        if (virDomainIsActive(domain) > 0)
-                set_live_memory(o, domain, kib);
-        return 0;
+        return change(o, &memory, domain, error);
 }
 
 static const OperationType set_memory_type = {
@@ -181,13 +234,44 @@ int vm_set_memory(VM *vm, uint64_t bytes, sd_bus_message *message) {
         return operation_submit(vm, &set_memory_type, data, message);
 }
 
-/* CPUs */
+#define VCPUS_STORED VIR_DOMAIN_AFFECT_CONFIG
+#define VCPUS_STORED_MAXIMUM (VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM)
 
-static void set_live_vcpus(const Operation *o, virDomainPtr domain, unsigned n) {
+typedef struct VCPUs {
+        unsigned n;
+        int old_max;
+} VCPUs;
+
+static int store_vcpus(const Operation *o, virDomainPtr domain) {
+        VCPUs *v = o->data;
+        bool more;
+
+        v->old_max = virDomainGetVcpusFlags(domain, VCPUS_STORED_MAXIMUM);
+        if (v->old_max < 0)
+                return -1;
+        more = v->n > (unsigned) v->old_max;
+        if (more && virDomainSetVcpusFlags(domain, v->n, VCPUS_STORED_MAXIMUM) < 0)
+                return -1;
+        if (virDomainSetVcpusFlags(domain, v->n, VCPUS_STORED) < 0)
+                return -1;
+        return more ? 0 : virDomainSetVcpusFlags(domain, v->n, VCPUS_STORED_MAXIMUM);
+}
+
+static void take_back_vcpus(const Operation *o, virDomainPtr domain) {
+        const VCPUs *v = o->data;
+
+        if (v->old_max < 0)
+                return;
+        (void) virDomainSetVcpusFlags(domain, (unsigned) v->old_max, VCPUS_STORED_MAXIMUM);
+        (void) virDomainSetVcpusFlags(domain, o->vm->snapshot->stored->vcpus, VCPUS_STORED);
+}
+
+static void set_live_vcpus(const Operation *o, virDomainPtr domain) {
+        const VCPUs *v = o->data;
         int max = virDomainGetVcpusFlags(domain, VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_VCPU_MAXIMUM);
 
-        if (max >= 0 && n <= (unsigned) max &&
-            virDomainSetVcpusFlags(domain, n, VIR_DOMAIN_AFFECT_LIVE) < 0)
+        if (max >= 0 && v->n <= (unsigned) max &&
+            virDomainSetVcpusFlags(domain, v->n, VIR_DOMAIN_AFFECT_LIVE) < 0)
                 log_write(LOG_INFO, OPERATION_SUBJECT(o),
                           "VM '%s' has its new virtual CPUs after the next start: %s", o->name,
                           virGetLastErrorMessage());
@@ -195,18 +279,10 @@ static void set_live_vcpus(const Operation *o, virDomainPtr domain, unsigned n) 
 
 static int set_vcpus_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
                          sd_bus_error *error) {
-        const unsigned maximum = VIR_DOMAIN_AFFECT_CONFIG | VIR_DOMAIN_VCPU_MAXIMUM;
-        const unsigned *n = o->data;
-        int max = virDomainGetVcpusFlags(domain, maximum);
-        bool more = max >= 0 && *n > (unsigned) max;
+        static const Kind vcpus = { "the virtual CPUs", store_vcpus, take_back_vcpus,
+                                    set_live_vcpus };
 
-        if (max < 0 || (more && virDomainSetVcpusFlags(domain, *n, maximum) < 0) ||
-            virDomainSetVcpusFlags(domain, *n, VIR_DOMAIN_AFFECT_CONFIG) < 0 ||
-            (!more && virDomainSetVcpusFlags(domain, *n, maximum) < 0))
-                return error_from_libvirt(error, "change the virtual CPUs of VM '%s'", o->name);
-        if (virDomainIsActive(domain) > 0)
-                set_live_vcpus(o, domain, *n);
-        return 0;
+        return change(o, &vcpus, domain, error);
 }
 
 static const OperationType set_vcpus_type = {
@@ -219,11 +295,11 @@ static const OperationType set_vcpus_type = {
 };
 
 int vm_set_vcpus(VM *vm, unsigned vcpus, sd_bus_message *message) {
-        unsigned *data = new0(unsigned, 1);
+        VCPUs *data = new0(VCPUs, 1);
 
         if (!data)
                 return -ENOMEM;
-        *data = vcpus;
+        data->n = vcpus;
         return operation_submit(vm, &set_vcpus_type, data, message);
 }
 

@@ -157,6 +157,7 @@ class SetMemory(Operation):
         return self.machine.but(memory=self.mib << 20)
 
     def refused(self, before, after):
+        """libvirt may have done it and died, and not be there again."""
         return [before, after]
 
 
