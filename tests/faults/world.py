@@ -289,6 +289,15 @@ def names_in(folder, pattern="*"):
             + glob.glob(f"{folder}/.{pattern}")}
 
 
+def is_incomplete(image):
+    """A saved state that was cut short. libvirt ignores it, and removes it at the next start."""
+    try:
+        with open(image, "rb") as file:
+            return file.read(16) == b"LibvirtQemudPart"
+    except FileNotFoundError:
+        return True
+
+
 class View:
     """One look. `disks` are the images' names by UUID, of VMs that may have been renamed."""
 
@@ -303,7 +312,7 @@ class View:
         self.passt_files = managed.passt_files()
         self.connected = connected_sockets()
         self.images = names_in(IMAGES)
-        self.saves = names_in(SAVES)
+        self.saves = {name for name in names_in(SAVES) if not is_incomplete(f"{SAVES}/{name}")}
         self.autostart = {name.removeprefix("uservm@").removesuffix(".service").replace(r"\x2d", "-")
                           for name in names_in(UNITS, "uservm@*")}
 
