@@ -108,7 +108,8 @@ class Client:
             pass
 
     def close(self):
-        self.connection.close_sync(None)
+        if not self.connection.is_closed():  # the bus may have ended
+            self.connection.close_sync(None)
 
     def _on_signal(self, connection, sender, path, interface, member, arguments):
         self.signals.append(Signal(path, interface, member, arguments.unpack()))
