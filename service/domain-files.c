@@ -34,7 +34,7 @@ static const struct {
         const char *variable, *fallback, *path, *suffix;
         uint32_t events;
 } folders[N_FOLDERS] = {
-        [RUNNING] = { "XDG_RUNTIME_DIR", NULL, "libvirt/qemu/run", ".xml",
+        [RUNNING] = { "XDG_RUNTIME_DIR", NULL, DOMAIN_FILES_RUNNING, ".xml",
                       IN_MOVED_TO | IN_DELETE },
         [SAVED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu/save", ".save", IN_DELETE },
         [STORED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu", ".xml", 0 },
@@ -193,6 +193,24 @@ int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_x
         return 0;
 }
 
+void domain_files_each_active(domain_file_func_t func, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        DIR *directory;
+
+        if (folder_path(RUNNING, &path) < 0)
+                return;
+        directory = opendir(path);
+        if (!directory)
+                return;
+        for (struct dirent *entry; (entry = readdir(directory));) {
+                _cleanup_free_ char *name = NULL;
+
+                if (is_of_domain(entry->d_name, RUNNING, &name) && name)
+                        func(name, userdata);
+        }
+        closedir(directory);
+}
+
 /* Removing */
 
 /* libvirt's QEMU driver holds a lock for as long as it runs (virPidFileAcquirePath()). */
@@ -221,27 +239,26 @@ static bool is_unborn(const char *name) {
         return pid && streq((const char *) pid, "0");
 }
 
-static void forget_if_unborn(DIR *directory, const char *file) {
-        _cleanup_free_ char *name = NULL;
+static void forget_if_unborn(const char *name, void *userdata) {
+        const char *folder = userdata;
+        _cleanup_free_ char *path = NULL;
 
-        if (!is_of_domain(file, RUNNING, &name) || !name || !is_unborn(name) ||
-            unlinkat(dirfd(directory), file, 0) < 0)
+        if (!is_unborn(name))
                 return;
-        log_write(LOG_NOTICE, &(LogSubject){ .vm = name },
-                  "libvirt's daemon has ended while it was about to start VM '%s'; it is off",
-                  name);
+        if (asprintf(&path, "%s/%s%s", folder, name, folders[RUNNING].suffix) < 0) {
+                path = NULL;
+                return;
+        }
+        if (unlink(path) >= 0)
+                log_write(LOG_NOTICE, &(LogSubject){ .vm = name },
+                          "libvirt's daemon has ended while it was about to start VM '%s'; it is "
+                          "off",
+                          name);
 }
 
 void domain_files_forget_unborn(void) {
         _cleanup_free_ char *path = NULL;
-        DIR *directory;
 
-        if (folder_path(RUNNING, &path) < 0 || is_driver_running(path))
-                return;
-        directory = opendir(path);
-        if (!directory)
-                return;
-        for (struct dirent *entry; (entry = readdir(directory));)
-                forget_if_unborn(directory, entry->d_name);
-        closedir(directory);
+        if (folder_path(RUNNING, &path) >= 0 && !is_driver_running(path))
+                domain_files_each_active(forget_if_unborn, path);
 }

@@ -9,12 +9,15 @@
 
 #include "util.h"
 
+/* Where libvirt notes those that are active, below the runtime folder. */
+#define DOMAIN_FILES_RUNNING "libvirt/qemu/run"
+
 typedef struct DomainFiles DomainFiles;
 
 /* Something may have changed about the domain of this name; NULL: about any. */
 typedef void (*domain_file_func_t)(const char *name, void *userdata);
 
-/* libvirt's daemon makes the folders when it starts, so this is to be called when there is a
+/* libvirt's daemon makes the folders when it starts, so this is to be called anew when there is a
  * connection to it; a folder that is not there is not watched. Returns 0 or a negative errno.
  * Main thread. */
 int domain_files_new(sd_event *event, domain_file_func_t func, void *userdata, DomainFiles **ret);
@@ -24,6 +27,9 @@ DEFINE_CLEANUP(DomainFiles *, domain_files_free);
 /* The live and the stored XML (of one that is not persistent, the live one twice) of the active
  * domain of this name. Returns 0, or a negative errno, -EBADMSG if it is not what is expected. */
 int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_xml);
+
+/* Calls func for each domain that libvirt has noted as active, by name. */
+void domain_files_each_active(domain_file_func_t func, void *userdata);
 
 /* If libvirt's daemon does not run: removes what it has noted of domains whose QEMU it had not
  * started yet when it was killed. The next one would take them for running, for ever: it neither

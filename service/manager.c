@@ -370,7 +370,7 @@ static void list_done(void *userdata) {
 
 static void ask_for_domains(Manager *m) {
         m->stale = true;
-        if (m->listing)
+        if (m->listing || m->n_unasked > 0)
                 return;
         m->listing = true;
         m->stale = false;
@@ -408,6 +408,47 @@ static void host_done(void *userdata) {
 
 /* libvirt's side */
 
+typedef struct Unasked {
+        Manager *manager;
+        char *name;
+} Unasked;
+
+static void unasked_run(void *userdata) {
+        const Unasked *u = userdata;
+        int r = vm_network_serve_unasked(u->name);
+
+        if (r < 0 && r != -ENOENT)
+                log_write(LOG_WARNING, &(LogSubject){ .vm = u->name },
+                          "VM '%s': cannot tell whether it waits for its network: %s", u->name,
+                          strerror(-r));
+}
+
+static void unasked_done(void *userdata) {
+        Unasked *u = userdata;
+        Manager *m = u->manager;
+
+        free(u->name);
+        free(u);
+        if (--m->n_unasked == 0 && m->stale && m->connected && !m->stopping)
+                ask_for_domains(m);
+}
+
+/* Until there is a connection. */
+static void serve_unasked(const char *name, void *userdata) {
+        Unasked *u = new0(Unasked, 1);
+
+        if (u)
+                *u = (Unasked){ .manager = userdata, .name = strdup(name) };
+        if (u && u->name && worker_submit(u->manager->workers, unasked_run, unasked_done, u) >= 0) {
+                u->manager->n_unasked++;
+                return;
+        }
+        log_error("Out of memory");
+        if (u)
+                free(u->name);
+        free(u);
+}
+
 /* One that is not known is new: virsh create starts a domain that has not been defined before. */
 static void on_domain_file(const char *name, void *userdata) {
         Manager *m = userdata;
@@ -415,6 +456,13 @@ static void on_domain_file(const char *name, void *userdata) {
 
         if (m->stopping)
                 return;
+        if (!m->connected) {
+                if (name)
+                        serve_unasked(name, m);
+                else
+                        domain_files_each_active(serve_unasked, m);
+                return;
+        }
         if (vm)
                 (void) vm_refresh(vm, true);
         else
@@ -432,11 +480,19 @@ static void watch_files(Manager *m) {
                             strerror(-r));
 }
 
+/* The first folder that matters may not be there yet. */
+static void watch_before_connection(Manager *m) {
+        (void) runtime_make_folder(DOMAIN_FILES_RUNNING, NULL);
+        watch_files(m);
+        domain_files_each_active(serve_unasked, m);
+}
+
 static void on_opened(void *userdata) {
         Manager *m = userdata;
 
         if (m->stopping)
                 return;
+        m->connected = true;
         watch_files(m);
         m->retry_sec = 0;
         m->retry = sd_event_source_disable_unref(m->retry);
@@ -449,6 +505,7 @@ static void on_closed(void *userdata) {
 
         if (m->stopping)
                 return;
+        m->connected = false;
         log_warning("libvirt's session daemon has gone away; connecting again");
         inquire(m, connect_run, connect_done);
 }
@@ -555,6 +612,8 @@ int manager_new(sd_event *event, const char *uri, unsigned idle_sec, Manager **r
         if (r < 0)
                 return r;
 
+        if (startswith(uri, "qemu:"))
+                watch_before_connection(m);
         inquire(m, connect_run, connect_done);
         *ret = TAKE_PTR(m);
         return 0;

@@ -19,7 +19,7 @@ struct Manager {
         sd_bus *bus;
         WorkerPool *workers;
         Connection *connection;
-        DomainFiles *files; /* of the domains of the connection; NULL before the first one */
+        DomainFiles *files;
 
         VM **vms; /* those not on the bus yet included */
         size_t n_vms;
@@ -28,12 +28,14 @@ struct Manager {
         unsigned n_jobs_begun;
         Host *host; /* NULL until it has been asked */
 
-        bool listing;    /* libvirt is being asked for all domains */
-        bool stale;      /* it has to be asked (again) */
-        bool listed;     /* it has been, or could not be reached */
-        bool host_asked; /* likewise for what the host can do */
-        char *failure;   /* why libvirt cannot be reached at present, or NULL */
-        bool serving;    /* the name on the bus has been asked for */
+        bool connected;     /* to libvirt */
+        unsigned n_unasked; /* domains whose passts are being looked after without it */
+        bool listing;       /* libvirt is being asked for all domains */
+        bool stale;         /* it has to be asked (again) */
+        bool listed;        /* it has been, or could not be reached */
+        bool host_asked;    /* likewise for what the host can do */
+        char *failure;      /* why libvirt cannot be reached at present, or NULL */
+        bool serving;       /* the name on the bus has been asked for */
         bool stopping;
         bool released;      /* nothing more comes in by the name, which has been given up */
         unsigned retry_sec; /* until the next attempt to reach libvirt */

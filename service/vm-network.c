@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 
 #include "domain-files.h"
 #include "domain-live.h"
@@ -409,6 +410,62 @@ int vm_network_serve_start(VMNetwork **network, unsigned domain_id, const char *
         r = vm_network_reconcile(network, domain_id, uuid, live_xml, stored_xml);
         if (r >= 0 && *network)
                 (*network)->provisional = true;
+        return r;
+}
+
+static int serve_missing(VMNetwork *n, const char *uuid, char **macs, const LiveNics *stored) {
+        for (char **mac = macs; *mac; mac++) {
+                const LiveNic unknown = {}, *live = find_live_nic(stored, *mac) ?: &unknown;
+                NetworkNic *nic;
+                int r;
+
+                r = add_nic(n, uuid, *mac);
+                if (r < 0)
+                        return r;
+                nic = &n->nics[n->n - 1];
+                if (passt_find(&nic->paths, &nic->pidfd, &nic->pid) == -ESRCH)
+                        r = replace_nic(nic, uuid, live);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* libvirt writes a file several times, and so there are several who look after the same domain. */
+static int serve_missing_locked(const char *uuid, char **macs, const LiveNics *stored) {
+        static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+        VMNetwork *n = new0(VMNetwork, 1);
+        int r;
+
+        if (!n)
+                return -ENOMEM;
+        pthread_mutex_lock(&mutex);
+        r = serve_missing(n, uuid, macs, stored);
+        pthread_mutex_unlock(&mutex);
+        vm_network_free(n);
+        return r;
+}
+
+int vm_network_serve_unasked(const char *name) {
+        _cleanup_free_ char *live_xml = NULL, *stored_xml = NULL;
+        _cleanup_(domain_info_freep) DomainInfo *live = NULL;
+        _cleanup_(strv_freep) char **macs = NULL;
+        LiveNics stored = {};
+        int r;
+
+        r = domain_files_read(name, &live_xml, &stored_xml);
+        if (r < 0)
+                return r;
+        r = domain_info_parse(live_xml, &live);
+        if (r >= 0)
+                r = vm_network_read_macs(live_xml, &macs);
+        if (r < 0 || !macs[0])
+                return r;
+        r = domain_live_nics(stored_xml, &stored);
+        if (r < 0)
+                return r;
+        r = serve_missing_locked(live->uuid, macs, &stored);
+        domain_live_nics_done(&stored);
         return r;
 }
 

@@ -66,6 +66,12 @@ int vm_network_reconcile(VMNetwork **network, unsigned domain_id, const char *uu
 int vm_network_serve_start(VMNetwork **network, unsigned domain_id, const char *uuid,
                            const char *name);
 
+/* Starts only what is not there, for a domain of which libvirt cannot be asked: what its daemon
+ * starts when it comes up itself (such as VMs that it has saved at the end of the last session), it
+ * starts before it answers anybody, and it does not go on until QEMU has its passts. They are found
+ * again when the domain is read. */
+int vm_network_serve_unasked(const char *name);
+
 /* Has those passts listen again that do not on all that they should, which is on nothing after a
  * snapshot with memory. A forward whose port was taken meanwhile is marked FORWARD_FAILED. `seen`
  * is what listens; it is emptied if that has changed. Not while the guest stands still for a

@@ -2,6 +2,7 @@
 """Nothing happens to a running VM when uservmd or libvirt's session daemon are restarted or killed,
 and afterwards all is as before."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -224,7 +225,8 @@ class Restart(lab.Story):
         # what libvirt had started and forgot; it may hold the VM's ports
         for process in self.vm_processes() - before:
             lab.comment(f"libvirt has forgotten process {process}")
-            lab.kill(process)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                lab.kill(process)
         self.bus.manager("StartVM", "(s)", "other")
         self.bus.manager("PowerOffVM", "(s)", "other")
         self.check_unharmed()
