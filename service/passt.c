@@ -331,10 +331,10 @@ int passt_start(const PasstPaths *paths, const PasstConfig *config, pid_t *ret_p
         if (r < 0)
                 return r;
 
-        passt_stop(paths);
+        passt_stop(paths, -EBADF);
         r = start(paths, config, ret_pid, error);
         if (r < 0)
-                passt_stop(paths);
+                passt_stop(paths, -EBADF);
         return r;
 }
 
@@ -443,10 +443,12 @@ static void end_unregistered(const char *socket) {
         closedir(proc);
 }
 
-void passt_stop(const PasstPaths *paths) {
+void passt_stop(const PasstPaths *paths, int known_pidfd) {
         _cleanup_close_ int pidfd = -EBADF;
         pid_t pid;
 
+        if (known_pidfd >= 0)
+                end(known_pidfd);
         if (passt_find(paths, &pidfd, &pid) == 0)
                 end(pidfd);
         else if (read_pid(paths->pid_file, &pid) < 0 && access(paths->socket, F_OK) >= 0)
@@ -487,7 +489,7 @@ void passt_clean_up(char *const *uuids_to_keep) {
 
                 if (parse_socket_name(entry->d_name, uuid, mac) &&
                     !strv_contains(uuids_to_keep, uuid) && passt_paths(uuid, mac, &paths) >= 0)
-                        passt_stop(&paths);
+                        passt_stop(&paths, -EBADF);
         }
         closedir(directory);
 }

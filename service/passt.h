@@ -57,8 +57,9 @@ int passt_start(const PasstPaths *paths, const PasstConfig *config, pid_t *ret_p
 int passt_find(const PasstPaths *paths, int *ret_pidfd, pid_t *ret_pid);
 
 /* Ends the process (SIGTERM, then SIGKILL after a second) if it is there, waits for its end, and
- * removes the files. */
-void passt_stop(const PasstPaths *paths);
+ * removes the files. known_pidfd is that of the process, if there is one: then it is found even if
+ * there can be no more open files. */
+void passt_stop(const PasstPaths *paths, int known_pidfd);
 
 /* Adds a forward, verified to listen on every port of it (host_port_listening()), or takes it out
  * again: passt reports success when a bind fails, and a rule that failed blocks all later ones.

@@ -37,6 +37,8 @@ static bool log_state(const VM *vm, const VMSnapshot *before, const char *operat
         }
         if (was_active == now->active)
                 return false;
+        if (is_crashed(before) && !operation)
+                return false;
         if (!now->active) {
                 log_stopped(vm, now->state, operation);
                 return true;

@@ -39,7 +39,7 @@ VMNetwork *vm_network_free(VMNetwork *n) {
 
 VMNetwork *vm_network_stop(VMNetwork *n) {
         for (size_t i = 0; n && i < n->n; i++)
-                passt_stop(&n->nics[i].paths);
+                passt_stop(&n->nics[i].paths, n->nics[i].pidfd);
         return vm_network_free(n);
 }
 
@@ -339,7 +339,7 @@ static void remove_unplugged(VMNetwork *n, char **macs) {
                 if (strv_contains(macs, n->nics[i].mac))
                         n->nics[kept++] = n->nics[i];
                 else {
-                        passt_stop(&n->nics[i].paths);
+                        passt_stop(&n->nics[i].paths, n->nics[i].pidfd);
                         network_nic_done(&n->nics[i]);
                 }
         n->n = kept;

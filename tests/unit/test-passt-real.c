@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -249,7 +250,7 @@ TEST(starts_with_every_forward_and_stops) {
         paths.socket[strlen(paths.socket)] = '/';
         CHECK_INT(st.st_mode & 0777, 0700);
 
-        passt_stop(&paths);
+        passt_stop(&paths, -EBADF);
         CHECK(!is_running(pid));
         CHECK(nothing_is_left());
         for (size_t i = 0; i < ELEMENTSOF(forwards); i++)
@@ -328,6 +329,22 @@ TEST(a_process_in_the_way_is_ended) {
         CHECK(is_running(second));
 }
 
+TEST(a_known_process_is_ended_without_files) {
+        struct rlimit before, none;
+        _cleanup_close_ int pidfd = -EBADF;
+        pid_t pid;
+
+        CHECK_INT(start_empty(&pid), 0);
+        CHECK_INT(passt_find(&paths, &pidfd, &pid), 0);
+        CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+        none = (struct rlimit){ .rlim_cur = (rlim_t) pidfd, .rlim_max = before.rlim_max };
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+        passt_stop(&paths, pidfd);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+        CHECK(!is_running(pid));
+        CHECK(nothing_is_left());
+}
+
 TEST(a_process_that_hangs_is_ended) {
         _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
         const Forward f = tcp(free_ports(1));
@@ -337,7 +354,7 @@ TEST(a_process_that_hangs_is_ended) {
         kill(pid, SIGSTOP);
         CHECK(passt_add_forward(&paths, &f, &error) < 0);
         CHECK_ERROR(error, USERVM_ERROR_PASST_FAILED, "does not answer");
-        passt_stop(&paths);
+        passt_stop(&paths, -EBADF);
         CHECK(!is_running(pid));
         CHECK(nothing_is_left());
 }
@@ -385,14 +402,14 @@ TEST(another_process_with_the_number_is_not_found) {
         int pidfd;
         pid_t pid;
 
-        passt_stop(&paths);
+        passt_stop(&paths, -EBADF);
         for (size_t i = 0; i < ELEMENTSOF(impostors); i++) {
                 pid_t impostor = run_sleep(impostors[i]);
 
                 CHECK_INT(write_pid_file(impostor), 0);
                 usleep(20000);
                 CHECK_INT(passt_find(&paths, &pidfd, &pid), -ESRCH);
-                passt_stop(&paths);
+                passt_stop(&paths, -EBADF);
                 CHECK(is_running(impostor));
                 CHECK(nothing_is_left());
                 end(impostor);
@@ -406,7 +423,7 @@ TEST(the_passt_of_another_vm_is_not_found) {
         CHECK_INT(start_empty(&pid), 0);
         CHECK_INT(rename(paths.pid_file, other_paths.pid_file), 0);
         CHECK_INT(passt_find(&other_paths, &pidfd, &found), -ESRCH);
-        passt_stop(&other_paths);
+        passt_stop(&other_paths, -EBADF);
         CHECK(is_running(pid));
         CHECK_INT(write_pid_file(pid), 0);
 }
@@ -416,7 +433,7 @@ TEST(a_damaged_pid_file_finds_nothing) {
         int pidfd;
         pid_t pid;
 
-        passt_stop(&paths);
+        passt_stop(&paths, -EBADF);
         for (size_t i = 0; i < ELEMENTSOF(contents); i++) {
                 FILE *file = fopen(paths.pid_file, "we");
 
@@ -425,7 +442,7 @@ TEST(a_damaged_pid_file_finds_nothing) {
                 fclose(file);
                 CHECK_INT(passt_find(&paths, &pidfd, &pid), -ESRCH);
         }
-        passt_stop(&paths);
+        passt_stop(&paths, -EBADF);
         CHECK(nothing_is_left());
 }
 
@@ -774,8 +791,9 @@ TEST(many_changes_leave_nothing_behind) {
                 starts_with_every_forward_and_stops, a_start_that_fails_leaves_nothing,            \
                 a_start_does_not_share_an_udp_port, a_start_takes_no_nonsense,                     \
                 leftovers_are_replaced, a_process_in_the_way_is_ended,                             \
-                a_process_that_hangs_is_ended, a_link_in_the_way_is_refused,                       \
-                is_found_by_another_process, another_process_with_the_number_is_not_found,         \
+                a_known_process_is_ended_without_files, a_process_that_hangs_is_ended,             \
+                a_link_in_the_way_is_refused, is_found_by_another_process,                         \
+                another_process_with_the_number_is_not_found,                                      \
                 the_passt_of_another_vm_is_not_found, a_damaged_pid_file_finds_nothing,            \
                 adds_and_removes_every_kind, adds_with_exclusions_and_on_an_interface,             \
                 a_long_range_listens_when_add_returns,                                             \
@@ -835,7 +853,7 @@ int main(void) {
 
         r = run_tests();
 
-        passt_stop(&paths);
+        passt_stop(&paths, -EBADF);
         passt_paths_done(&paths);
         passt_paths_done(&other_paths);
         process_run((const char *const[]){ "rm", "-r", directory, NULL }, NULL, NULL);
