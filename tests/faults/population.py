@@ -83,6 +83,12 @@ class Population:
         self.manager("CreateVM", "(a{sv})", client.dictionary(operation.settings))
 
     def fill(self):
+        """Enough VMs, and none that virsh has started: the forwards of that one change at its next
+        start."""
+        for machine in [m for m in self.machines.values() if m.active]:
+            if self.bus.get(self.path(machine), "Network") == "native":
+                self.vm(machine, "PowerOff")
+                self.look()
         while len(self.machines) < 1 + AT_LEAST:
             self.create()
             self.look()

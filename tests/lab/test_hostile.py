@@ -62,6 +62,7 @@ class Names(Story):
         domain = lab.definition("web")
         cls.bus.vm(path, "Delete", "(a{sv})", {})
         domain.find("name").text = NAME
+        cls.bus.take_signals()
         lab.define(domain)
         cls.bus.wait_signal("InterfacesAdded")
 
