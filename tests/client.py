@@ -95,15 +95,15 @@ class Client:
             | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
         self.finished = []  # Pending, in the order in which the replies came
         self.signals = []
-        self.owner = None
+        self._owner = None
         self.connection.signal_subscribe(NAME, None, None, None, None,
                                          Gio.DBusSignalFlags.NONE, self._on_signal)
         self.connection.signal_subscribe("org.freedesktop.DBus", "org.freedesktop.DBus",
                                          "NameOwnerChanged", None, NAME,
                                          Gio.DBusSignalFlags.NONE, self._on_owner_changed)
         try:
-            self.owner = self.call("/", "org.freedesktop.DBus", "GetNameOwner", "(s)", NAME,
-                                   destination="org.freedesktop.DBus")
+            self._owner = self.call("/", "org.freedesktop.DBus", "GetNameOwner", "(s)", NAME,
+                                    destination="org.freedesktop.DBus")
         except Error:
             pass
 
@@ -115,7 +115,13 @@ class Client:
         self.signals.append(Signal(path, interface, member, arguments.unpack()))
 
     def _on_owner_changed(self, connection, sender, path, interface, member, arguments):
-        self.owner = arguments.unpack()[2] or None
+        self._owner = arguments.unpack()[2] or None
+
+    @property
+    def owner(self):
+        """The unique name of the service, or None, as the signals tell that have come."""
+        self.let_come()
+        return self._owner
 
     # Calls
 
@@ -186,11 +192,16 @@ class Client:
                 GLib.source_remove(timer)
         return value
 
-    def take_signals(self):
-        """The signals that have come since the last time."""
+    @staticmethod
+    def let_come():
+        """What has come and was not dealt with."""
         context = GLib.MainContext.default()
         while context.pending():
             context.iteration(False)
+
+    def take_signals(self):
+        """The signals that have come since the last time."""
+        self.let_come()
         signals, self.signals = self.signals, []
         return signals
 

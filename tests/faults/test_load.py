@@ -314,9 +314,7 @@ class Load(managed.Story):
         self.start("web")
         self.assertAgree("web")
         lab.systemctl("restart", UNIT)
-        self.bus.wait(lambda: self.bus.owner and lab.main_pid(UNIT) not in (0, self.pid),
-                      "the next uservmd")
-        type(self).pid = lab.main_pid(UNIT)
+        type(self).pid = self.wait_another_uservmd(self.pid)
         self.assertAgree("web")
 
     def test_one_more_for_a_vm_that_does_not_run(self):

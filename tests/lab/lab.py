@@ -300,6 +300,22 @@ class Story(unittest.TestCase):
         except TimeoutError as error:
             raise AssertionError(f"{error}; it is {self.state(name)}") from None
 
+    def uservmd(self):
+        """The process ID of the one on the bus."""
+        return self.bus.call("/", "org.freedesktop.DBus", "GetConnectionUnixProcessID", "(s)",
+                             client.NAME, destination="org.freedesktop.DBus")
+
+    def wait_another_uservmd(self, *old):
+        """Waits until another process than these is on the bus, and returns its ID."""
+        def another():
+            try:
+                pid = self.uservmd()
+            except client.Error:
+                return None
+            return None if pid in old else pid
+
+        return self.bus.wait(another, "another uservmd")
+
     def wait_ready(self, name):
         """Waits until uservm has found out that the guest is up. A uservmd that has just been
         started has yet to do that."""

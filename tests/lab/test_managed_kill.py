@@ -34,10 +34,6 @@ class Kill(managed.Story):
         super().setUp()
         lab.systemctl("reset-failed", UNIT)
 
-    def uservmd(self):
-        return self.bus.call("/", "org.freedesktop.DBus", "GetConnectionUnixProcessID", "(s)",
-                             client.NAME, destination="org.freedesktop.DBus")
-
     def send(self, member, spec, **options):
         return self.bus.send(client.ROOT, client.MANAGER, member, "(ssa{sv})", "web", spec,
                              client.dictionary(options))
@@ -54,12 +50,12 @@ class Kill(managed.Story):
 
     def kill_uservmd(self, delay):
         """The next one is on the bus when this returns."""
-        old, owner = self.uservmd(), self.bus.owner
+        old = self.uservmd()
         time.sleep(delay)
         os.kill(old, signal.SIGKILL)
         # systemd would find that so many starts in so little time are too many
         lab.systemctl("reset-failed", UNIT)
-        self.bus.wait(lambda: self.bus.owner not in (None, owner), "another uservmd")
+        self.wait_another_uservmd(old)
 
     def outcome(self, call):
         try:
@@ -126,15 +122,18 @@ class Kill(managed.Story):
     def test_killed_while_it_starts(self):
         """Before it has its name on the bus."""
         self.kill_uservmd(0)
+        killed = []
         for i in range(5):
-            lab.kill(lab.main_pid(UNIT))
+            killed.append(lab.main_pid(UNIT))
+            lab.kill(killed[-1])
             time.sleep(0.1 + i * 0.02)  # systemd's, and some of its own
             pid = lab.main_pid(UNIT)
             if pid:
+                killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
             lab.systemctl("reset-failed", UNIT)
             lab.until(lambda: lab.main_pid(UNIT), "another uservmd")
-        self.bus.wait(lambda: self.bus.owner, "another uservmd")
+        self.wait_another_uservmd(*killed)
         self.check("five kills")
 
     def test_killed_while_a_vm_starts_or_is_saved(self):

@@ -212,11 +212,11 @@ class Tools(managed.Story):
         for i in range(KILLS):
             self.save()
             self.bus.take_signals()
-            owner, pid = self.bus.owner, lab.main_pid(UNIT)
+            pid = self.uservmd()
             virsh = Virsh("start", "web")
             time.sleep(LATEST_KILL_SEC * i / KILLS)
             lab.kill(pid)
-            self.bus.wait(lambda: self.bus.owner not in (None, owner), "another uservmd")
+            self.wait_another_uservmd(pid)
             self.assertWorks(virsh)
 
     def test_destroyed_while_uservmd_starts_its_passt(self):

@@ -44,11 +44,6 @@ class Restart(lab.Story):
         lab.Story.wait_ready(self, "web")
         return sorted(self.bus.managed_objects().items())
 
-    def new_uservmd(self, old):
-        """Waits for the next uservmd to have its name on the bus."""
-        self.bus.wait(lambda: self.bus.owner and lab.main_pid(UNIT) not in (0, old),
-                      "another uservmd")
-
     def check_unharmed(self):
         self.assertEqual(lab.processes("qemu"), self.qemu)
         self.assertTrue(lab.echoes(self.connection), "the established connection")
@@ -60,7 +55,7 @@ class Restart(lab.Story):
     def test_restart_of_uservmd(self):
         old = lab.main_pid(UNIT)
         lab.systemctl("restart", UNIT)
-        self.new_uservmd(old)
+        self.wait_another_uservmd(old)
         self.check_unharmed()
 
     def test_stop_of_uservmd(self):
@@ -74,8 +69,7 @@ class Restart(lab.Story):
         """systemd starts it again, although nobody calls."""
         old = lab.main_pid(UNIT)
         lab.kill(old)
-        self.bus.wait(lambda: not self.bus.owner, "uservmd to leave the bus")
-        self.new_uservmd(old)
+        self.wait_another_uservmd(old)
         self.check_unharmed()
 
     def test_kill_in_the_middle_of_a_start(self):
@@ -88,7 +82,7 @@ class Restart(lab.Story):
         with self.assertRaises(client.Error) as caught:
             start.result()
         self.assertEqual(caught.exception.name, "org.freedesktop.DBus.Error.NoReply")
-        self.new_uservmd(old)
+        self.wait_another_uservmd(old)
         state = lab.until(lambda: self.agreed_state("other"), "uservmd to agree with libvirt", 20)
         lab.comment(f"the VM is {state}")
         if state == "shutoff":
@@ -114,7 +108,7 @@ class Restart(lab.Story):
         os.rename(f"{OWN_PROGRAM}.new", OWN_PROGRAM)
         lab.systemctl("daemon-reload")
         lab.systemctl("restart", UNIT)
-        self.new_uservmd(old)
+        self.wait_another_uservmd(old)
         with open(f"/proc/{lab.main_pid(UNIT)}/exe", "rb") as file:
             self.assertTrue(file.read().endswith(marker))
 
@@ -137,7 +131,7 @@ class Restart(lab.Story):
         old = lab.main_pid(UNIT)
         lab.systemctl("daemon-reload")
         lab.systemctl("restart", UNIT)
-        self.new_uservmd(old)
+        self.wait_another_uservmd(old)
         self.remove("web", "8085")
         self.remove("web", "8086/udp")
         self.check_unharmed()
@@ -238,8 +232,7 @@ class Restart(lab.Story):
         old = lab.main_pid(UNIT)
         lab.kill(old)
         self.kill_libvirt()
-        self.bus.wait(lambda: not self.bus.owner, "uservmd to leave the bus")
-        self.new_uservmd(old)
+        self.wait_another_uservmd(old)
         self.check_unharmed()
 
     def test_a_change_of_a_forward_still_works(self):
