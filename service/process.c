@@ -10,7 +10,9 @@
  * but its first three descriptors, so that no child holds another's pipe open. Each child is waited
  * for by its own pid; SIGCHLD and its handler are not touched. Should the thread that waits end, as
  * it does when this process is killed, the kernel kills the child too (PR_SET_PDEATHSIG), which
- * posix_spawn(3) could not ask for: nobody would want what it makes any more.
+ * posix_spawn(3) could not ask for: nobody would want what it makes any more. Like that, the child
+ * borrows this process's memory until it becomes the program (CLONE_VFORK): to copy it, or what
+ * fork(2) copies of it, takes as long as passt takes to change its forwards.
  *
  * Deliberately absent: a timeout, input for the child, a shell, and a say in its environment. */
 
@@ -20,6 +22,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
@@ -30,6 +33,9 @@
 
 /* What is kept of each stream. More than this is of no use to anyone who reads it. */
 #define OUTPUT_MAX (1UL << 20)
+
+/* For a child that looks for its program in $PATH. */
+#define CHILD_STACK_SIZE (32UL << 10)
 
 /* One stream of the child: the end of the pipe we read, and what came out of it. */
 typedef struct Stream {
@@ -201,17 +207,27 @@ static int set_limits(const ProcessLimits *limits) {
         return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-/* The child's side of fork(2), where other threads may have held any lock: system calls only. */
-_Noreturn static void become(const char *const argv[], char **environment,
-                             const ProcessLimits *limits, int output_fd, int error_fd,
-                             int failure_fd, pid_t parent) {
+/* What becomes a program. */
+typedef struct Child {
+        const char *const *argv;
+        char **environment;
+        const ProcessLimits *limits;
+        int output_fd, error_fd, failure_fd;
+        pid_t parent;
+} Child;
+
+/* In the child, where other threads may hold any lock, in memory that is the parent's: system calls
+ * only. */
+static int become(void *userdata) {
+        const Child *c = userdata;
         int failure;
 
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) >= 0 && getppid() == parent && reset_signals() >= 0 &&
-            set_descriptors(output_fd, error_fd) >= 0 && set_limits(limits) >= 0)
-                execvpe(argv[0], (char *const *) argv, environment);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) >= 0 && getppid() == c->parent &&
+            reset_signals() >= 0 && set_descriptors(c->output_fd, c->error_fd) >= 0 &&
+            set_limits(c->limits) >= 0)
+                execvpe(c->argv[0], (char *const *) c->argv, c->environment);
         failure = errno;
-        (void) !write(failure_fd, &failure, sizeof(failure));
+        (void) !write(c->failure_fd, &failure, sizeof(failure));
         _exit(127);
 }
 
@@ -228,18 +244,18 @@ static int read_failure(int fd) {
 
 static int spawn(const char *const argv[], const ProcessLimits *limits, int output_fd, int error_fd,
                  pid_t *ret_pid) {
+        _cleanup_free_ char *stack = malloc(CHILD_STACK_SIZE);
         _cleanup_free_ char **environment = environment_in_c_locale();
-        pid_t parent = getpid(), pid;
-        int failure[2], r;
+        int failure[2], pid, r;
 
-        if (!environment)
+        if (!stack || !environment)
                 return -ENOMEM;
         if (pipe2(failure, O_CLOEXEC) < 0)
                 return -errno;
 
-        pid = fork();
-        if (pid == 0)
-                become(argv, environment, limits, output_fd, error_fd, failure[1], parent);
+        pid = clone(
+                become, stack + CHILD_STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD,
+                &(Child){ argv, environment, limits, output_fd, error_fd, failure[1], getpid() });
         r = pid < 0 ? -errno : 0;
         close(failure[1]);
         if (r >= 0)
