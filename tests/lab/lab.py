@@ -89,9 +89,10 @@ def call(member, *arguments):
 
 
 def processes(name):
-    """The process IDs of this user's programs whose name begins so (passt's is passt.avx2)."""
-    return [int(pid) for pid in run("pgrep", "--uid", str(os.getuid()), f"^{name}",
-                                    check=False).split()]
+    """The process IDs of this user's programs whose name begins so (passt's is passt.avx2). Not of
+    those that have ended, and whose parent has yet to see that."""
+    return [int(pid) for pid in run("pgrep", "--uid", str(os.getuid()), "--runstates", "RSDTt",
+                                    f"^{name}", check=False).split()]
 
 
 def kill(pid):
@@ -250,7 +251,7 @@ class Story(unittest.TestCase):
             "--- journal", run("journalctl", "--user", "--no-pager", "--output=short-precise",
                                f"--since=@{self.begin}", "--lines=60", "--identifier=uservmd",
                                "--identifier=uservm-unit", "--identifier=libvirtd",
-                               "--identifier=systemd", check=False),
+                               "--identifier=systemd", "--identifier=passt", check=False),
         ])
 
     def assertFails(self, name, function, *arguments, says=()):
