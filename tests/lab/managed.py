@@ -4,11 +4,13 @@ that all of that agrees."""
 
 import os
 import socket
+import time
 
 import lab
 
 PASST_FILES = os.path.join(os.environ["XDG_RUNTIME_DIR"], "libvirt/qemu/run/passt")
 REVIVAL_TIMEOUT_SEC = 5  # it takes about one
+SILENCE_SEC = 1
 LONGEST_WAIT_SEC = 30  # between two attempts to start a passt that goes on ending
 
 
@@ -70,6 +72,12 @@ def host_sides(forwards):
     """What has to listen for them."""
     return {(forward["protocol"], forward["address"], port) for forward in forwards
             for port in range(forward["host-port"], forward["host-port-end"] + 1)}
+
+
+def fall_silent():
+    """passt ends when it has something for a guest that stands still, be it an acknowledgement
+    ("Error writing vhost-user queue eventfd"). All that is on its way is there after this."""
+    time.sleep(SILENCE_SEC)
 
 
 def is_echoed(port, address="127.0.0.1"):

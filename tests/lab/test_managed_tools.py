@@ -84,6 +84,7 @@ class Tools(managed.Story):
 
     def test_suspend_and_resume(self):
         connection = self.connect()
+        managed.fall_silent()
         lab.virsh("suspend", "web")
         self.wait_state("web", "paused")
         self.assertAgree("web")
@@ -192,6 +193,7 @@ class Tools(managed.Story):
     def test_snapshot(self):
         connection = self.connect()
         lab.systemctl("stop", UNIT)
+        managed.fall_silent()
         lab.virsh("snapshot-create-as", "web", "unseen")
         self.assertTrue(lab.is_refused(8080))
         self.assertAgree("web")
@@ -241,6 +243,7 @@ class Tools(managed.Story):
         connection, passt = self.connect(), managed.the_passt()
         self.add("web", "7009:7/udp", persistent=False)
         self.assertTrue(lab.echoes_datagram(7009))
+        managed.fall_silent()
         lab.virsh("snapshot-create-as", "web", *arguments)
         self.bus.wait(lambda: self.state("web") == "running", "it to run")
         lab.wait_answer(8080, timeout_sec=TOOL_TIMEOUT_SEC)
@@ -313,6 +316,7 @@ class Tools(managed.Story):
 
     def test_snapshot_of_the_disk(self):
         connection = self.connect()
+        managed.fall_silent()
         lab.virsh("snapshot-create-as", "web", "disk", "--disk-only", "--no-metadata")
         self.assertTrue(lab.echoes(connection))
         self.assertRight("web")
@@ -321,6 +325,7 @@ class Tools(managed.Story):
 
     def test_a_memory_dump(self):
         connection = self.connect()
+        managed.fall_silent()
         lab.virsh("dump", "web", os.path.expanduser("~/dump"), "--memory-only", "--live")
         self.assertTrue(lab.echoes(connection))
         self.assertRight("web")

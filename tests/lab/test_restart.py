@@ -9,6 +9,7 @@ import signal
 
 import lab  # first: it says where the others are
 import client
+import managed
 import tap
 from lab import stories_in_order as load_tests
 
@@ -157,6 +158,7 @@ class Restart(lab.Story):
     def test_changes_afterwards_are_seen(self):
         path = self.path("web")
         self.bus.take_signals()
+        managed.fall_silent()
         lab.virsh("suspend", "web")
         self.wait_change(path, "State", "paused")
         lab.virsh("resume", "web")
