@@ -4,6 +4,7 @@ peer is libvirt-dbus, which mirrors libvirt's API on D-Bus."""
 
 import copy
 import glob
+import os
 import time
 import uuid
 import xml.etree.ElementTree as ElementTree
@@ -20,6 +21,7 @@ NUMBER_FOR_MEMORY = NUMBER_FOR_FRONT_ENDS = 100
 TIMES = 10
 IDLE_SEC = 30
 SETTLE_SEC = 5  # for what follows a start
+LIBVIRTD_CONF = os.path.expanduser("~/.config/libvirt/libvirtd.conf")
 
 PEER = "org.libvirt"
 PEER_ROOT = "/org/libvirt/QEMU"
@@ -147,29 +149,42 @@ def wake_ups(before, after):
             + len(before.keys() - after.keys()))
 
 
-def measure_wake_ups(report, processes):
+def be_idle(client_bus, processes):
+    """For a while, with a VM that runs: the wake-ups of each process, and its memory then."""
+    client_bus.manager("StartVM", "(s)", "many0")
+    lab.wait_answer(client_bus.manager("ListForwards", "(s)", "many0")[0]["host-port"])
+    time.sleep(SETTLE_SEC)
     before = {name: context_switches(pid) for name, pid in processes.items()}
     time.sleep(IDLE_SEC)
     found = {name: wake_ups(before[name], context_switches(pid))
              for name, pid in processes.items()}
+    idle = {name: memory(pid) for name, pid in processes.items()}
+    client_bus.manager("PowerOffVM", "(s)", "many0")
+    return found, idle
+
+
+def turn_keepalive_off():
+    with open(LIBVIRTD_CONF, "x", encoding="ascii") as file:
+        file.write("keepalive_interval = -1\n")
+    for pid in lab.processes("libvirtd"):
+        lab.kill(pid)
+
+
+def measure_idle(report, client_bus, bus, processes):
+    asked = {name: memory(pid) for name, pid in processes.items()}
+    asked_by_libvirt, idle = be_idle(client_bus, processes)
+    measure_memory(report, asked, idle)
+    turn_keepalive_off()
+    unasked, _ = be_idle(client_bus, started_anew(bus))
 
     group = report.group(f"Wake-ups in {IDLE_SEC} idle seconds", "context switches of all threads, "
-                         f"with {NUMBER_FOR_MEMORY} domains of which one runs; libvirtd asks each "
-                         "client every 5 s whether it is alive")
-    ours = group.add("uservmd", "wake-ups", [found["uservmd"]])
-    group.add("libvirt-dbus", "wake-ups", [found["libvirt-dbus"]], ours)
-    report.at_most(f"wake-ups of uservmd in {IDLE_SEC} idle seconds", found["uservmd"], 0)
-
-
-def measure_idle(report, client_bus, processes):
-    """While a VM runs."""
-    asked = {name: memory(pid) for name, pid in processes.items()}
-    client_bus.manager("StartVM", "(s)", "many0")
-    lab.wait_answer(client_bus.manager("ListForwards", "(s)", "many0")[0]["host-port"])
-    time.sleep(SETTLE_SEC)
-    measure_wake_ups(report, processes)
-    measure_memory(report, asked, {name: memory(pid) for name, pid in processes.items()})
-    client_bus.manager("PowerOffVM", "(s)", "many0")
+                         f"with {NUMBER_FOR_MEMORY} domains of which one runs; unless its keepalive "
+                         "is off, libvirtd asks each client every 5 s whether it is alive")
+    for found, condition in (unasked, "libvirtd without keepalive"), (asked_by_libvirt, "with it"):
+        ours = group.add(f"uservmd, {condition}", "wake-ups", [found["uservmd"]])
+        group.add(f"libvirt-dbus, {condition}", "wake-ups", [found["libvirt-dbus"]], ours)
+    report.at_most(f"wake-ups of uservmd of its own in {IDLE_SEC} idle seconds",
+                   unasked["uservmd"], 0)
 
 
 def started_anew(bus):
@@ -189,4 +204,4 @@ def measure_many(report, client_bus, bus):
             measure_front_ends(report, number, "many0")
         if number == NUMBER_FOR_MEMORY:
             report.at_least(f"ListForwards, {number} VMs, libvirt-dbus / uservm", ratio, 10)
-            measure_idle(report, client_bus, processes)
+            measure_idle(report, client_bus, bus, processes)
