@@ -64,6 +64,12 @@ void output_init(void) {
                      !streq(terminal, "dumb");
 }
 
+/* A character of ASCII that is shown. Every encoding has those as they are, and most texts nothing
+ * else. */
+static bool is_plain(char c) {
+        return c >= ' ' && c <= '~';
+}
+
 /* Replaces what would do something else to the terminal than to show a character. */
 static void make_printable(char *text) {
         mbstate_t state = {};
@@ -71,6 +77,9 @@ static void make_printable(char *text) {
         wchar_t c;
 
         for (char *s = text; *s; s += n) {
+                n = 1;
+                if (is_plain(*s))
+                        continue;
                 n = mbrtowc(&c, s, MB_CUR_MAX, &state);
                 if (n == (size_t) -1 || n == (size_t) -2) {
                         state = (mbstate_t){};
@@ -93,13 +102,16 @@ static size_t fitting(const char *text, size_t width_max, size_t *ret_width) {
         int w;
 
         while (text[bytes]) {
-                n = mbrtowc(&c, text + bytes, MB_CUR_MAX, &state);
-                if (n == (size_t) -1 || n == (size_t) -2) {
-                        state = (mbstate_t){};
-                        n = 1;
-                        w = 1;
-                } else {
-                        w = wcwidth(c);
+                n = 1;
+                w = 1;
+                if (!is_plain(text[bytes])) {
+                        n = mbrtowc(&c, text + bytes, MB_CUR_MAX, &state);
+                        if (n == (size_t) -1 || n == (size_t) -2) {
+                                state = (mbstate_t){};
+                                n = 1;
+                        } else {
+                                w = wcwidth(c);
+                        }
                 }
                 if (w > 0 && width + (size_t) w > width_max)
                         break;

@@ -19,7 +19,7 @@ int dictionary_read(sd_bus_message *m, const Key *keys, void *object) {
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = sd_bus_message_read(m, "s", &name);
+                r = sd_bus_message_read_basic(m, 's', &name);
                 if (r < 0)
                         return r;
                 r = read_value(m, name, keys, object);
@@ -34,12 +34,25 @@ int dictionary_read(sd_bus_message *m, const Key *keys, void *object) {
         return sd_bus_message_exit_container(m);
 }
 
+int read_basic(sd_bus_message *m, char type, void *ret) {
+        const char contents[] = { type, '\0' };
+        int r;
+
+        r = sd_bus_message_enter_container(m, 'v', contents);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read_basic(m, type, ret);
+        if (r < 0)
+                return r;
+        return sd_bus_message_exit_container(m);
+}
+
 int read_string(sd_bus_message *m, void *member) {
         char **string = member, *copy;
         const char *value;
         int r;
 
-        r = sd_bus_message_read(m, "v", "s", &value);
+        r = read_basic(m, 's', &value);
         if (r < 0)
                 return r;
         copy = strdup(value);
@@ -69,25 +82,25 @@ int read_strings(sd_bus_message *m, void *member) {
 }
 
 int read_uint16(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "q", member);
+        return read_basic(m, 'q', member);
 }
 
 int read_uint32(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "u", member);
+        return read_basic(m, 'u', member);
 }
 
 int read_uint64(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "t", member);
+        return read_basic(m, 't', member);
 }
 
 int read_double(sd_bus_message *m, void *member) {
-        return sd_bus_message_read(m, "v", "d", member);
+        return read_basic(m, 'd', member);
 }
 
 int read_bool(sd_bus_message *m, void *member) {
         int r, value;
 
-        r = sd_bus_message_read(m, "v", "b", &value);
+        r = read_basic(m, 'b', &value);
         if (r < 0)
                 return r;
         *(bool *) member = value;

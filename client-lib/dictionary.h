@@ -20,6 +20,10 @@ typedef struct Key {
 /* Reads the dictionary that follows. The table ends with a key without a name. */
 int dictionary_read(sd_bus_message *m, const Key *keys, void *object);
 
+/* Reads a variant of a basic type, of which there are thousands in a list of VMs: without a string
+ * of types that sd_bus_message_read(3) would take apart each time. */
+int read_basic(sd_bus_message *m, char type, void *ret);
+
 /* Each for a member of the type that its name says. Text and lists replace what is there. */
 int read_string(sd_bus_message *m, void *member);
 int read_strings(sd_bus_message *m, void *member); /* never NULL */

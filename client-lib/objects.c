@@ -18,7 +18,7 @@ static int read_interface(sd_bus_message *m, const char *path, uservm_vm **vm, u
         const char *interface;
         int r;
 
-        r = sd_bus_message_read(m, "s", &interface);
+        r = sd_bus_message_read_basic(m, 's', &interface);
         if (r < 0)
                 return r;
         if (!*vm && streq(interface, VM_INTERFACE))
@@ -80,7 +80,7 @@ static int read_object(sd_bus_message *m, Objects *o) {
         uservm_job *job;
         int r;
 
-        r = sd_bus_message_read(m, "o", &path);
+        r = sd_bus_message_read_basic(m, 'o', &path);
         if (r < 0)
                 return r;
         r = interfaces_read(m, path, &vm, &job);

@@ -168,7 +168,7 @@ static int read_word(sd_bus_message *m, const char *const *names, size_t n, unsi
         const char *word;
         int r;
 
-        r = sd_bus_message_read(m, "v", "s", &word);
+        r = read_basic(m, 's', &word);
         if (r < 0)
                 return r;
         *ret = value_of(names, n, word);

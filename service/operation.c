@@ -200,7 +200,7 @@ static void operation_finish(Operation *o) {
         logged = take_result(o);
         log_result(o, logged);
         note_result(o);
-        if (o->unread)
+        if (o->unread || (vm->network && vm->network->in_doubt))
                 manager_read_later(vm->manager);
         network_watch_update(vm);
         guest_watch_update(vm);

@@ -276,7 +276,7 @@ static int adopt_forwards(NetworkNic *nic, const ForwardList *stored, bool new_r
         return 0;
 }
 
-/* A VM is not to be missing because its passt does not answer. */
+/* A VM is not to be missing because its passt does not answer, or cannot be asked just now. */
 static int set_unknown(NetworkNic *nic, const ForwardList *stored, const char *reason) {
         int r;
 
@@ -327,6 +327,8 @@ static int adopt_nic(VMNetwork *n, const char *uuid, const char *mac, const Live
         if (r < 0) {
                 log_write(LOG_WARNING, &(LogSubject){ .uuid = uuid }, "%s",
                           error.message ?: strerror(-r));
+                n->in_doubt = true;
+                n->provisional = new_run;
                 return set_unknown(nic, &live->forwards, error.message);
         }
         return 0;

@@ -28,7 +28,8 @@ typedef struct VMNetwork {
         size_t n;
         unsigned domain_id; /* libvirt's for this run of the domain; 0: not known yet */
         bool provisional;   /* what is stored was not known for sure */
-        bool in_doubt;      /* the forwards are to be found out anew, as after a start of uservmd */
+        bool in_doubt;      /* the forwards are to be found out anew, as after a start of uservmd;
+                             * that is tried again by itself */
 } VMNetwork;
 
 VMNetwork *vm_network_free(VMNetwork *n); /* the passts live on */

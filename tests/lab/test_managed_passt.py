@@ -189,8 +189,8 @@ class Passt(managed.Story):
             lab.comment(f"forwards of a passt that does not answer: {set(states.values())}")
         finally:
             os.kill(passt, signal.SIGCONT)
-        lab.systemctl("restart", UNIT)
-        self.bus.wait(lambda: self.bus.owner, "uservmd")
+        self.bus.wait(lambda: set(self.forward_states("web").values()) == {"active"},
+                      "uservmd to ask again", 1000 * managed.LONGEST_WAIT_SEC)
         self.assertEqual(managed.the_passt(), passt)
         self.assertAgree("web")
 
