@@ -112,6 +112,16 @@ int error_from_libvirt(sd_bus_error *error, const char *what, ...) {
                                  message);
 }
 
+int error_from_passt_run(sd_bus_error *error, int errnum, const char *program) {
+        if (errnum == ENOENT)
+                sd_bus_error_setf(error, USERVM_ERROR_PASST_FAILED,
+                                  "%s is not installed. It comes with the package passt.", program);
+        else
+                sd_bus_error_setf(error, USERVM_ERROR_PASST_FAILED, "Could not run %s: %s", program,
+                                  strerror(errnum));
+        return -errnum;
+}
+
 int error_from_errno(sd_bus_error *error, int errnum, const char *what, ...) {
         _cleanup_free_ char *attempt = NULL;
         va_list ap;

@@ -37,6 +37,9 @@ int error_from_libvirt(sd_bus_error *error, const char *what, ...)
 int error_from_errno(sd_bus_error *error, int errnum, const char *what, ...)
         __attribute__((format(printf, 3, 4)));
 
+/* passt, or pesto, could not be run: PasstFailed. Returns -errnum. */
+int error_from_passt_run(sd_bus_error *error, int errnum, const char *program);
+
 /* The useful line of what passt or libvirt's passt wiring printed: its banner stripped, the first
  * line that tells of a failure, as D-Bus can carry it. Returns a copy, or NULL without memory. */
 char *error_passt_line(const char *text);

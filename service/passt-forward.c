@@ -287,7 +287,7 @@ static int run_pesto(const PasstPaths *paths, const char *const arguments[], cha
                 return refuse_silence(r, error);
         r = process_run(arguments, &output, &complaint);
         if (r < 0)
-                return error_from_errno(error, -r, "run pesto");
+                return error_from_passt_run(error, -r, "pesto");
 
         *ret_complaint = r > 0 ? TAKE_PTR(complaint) : NULL;
         *ret_output = TAKE_PTR(output);
@@ -395,12 +395,14 @@ int passt_remove_forward(const PasstPaths *paths, const Forward *f, sd_bus_error
         int r;
 
         r = change(paths, "--delete", f, &complaint, error);
-        if (r < 0 || !complaint)
+        if (r < 0)
                 return r;
+        if (!complaint)
+                return 1;
 
         /* Not there; or its host ports are, with others or for other guest ports. */
         if (strstr(complaint, "Couldn't find") || strstr(complaint, "doesn't match"))
-                return -ENOENT;
+                return 0;
         return refuse("remove the forward", complaint, error);
 }
 
@@ -526,7 +528,7 @@ int passt_add_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *e
                 return 0;
 
         q = passt_remove_forward(paths, f, error);
-        if (q < 0 && q != -ENOENT)
+        if (q < 0)
                 return q;
         if (r < 0)
                 return error_from_errno(error, -r, "see whether %s listens", spec);

@@ -279,7 +279,7 @@ static int run_passt(const PasstPaths *paths, const PasstConfig *config, sd_bus_
 
         r = process_run((const char *const *) arguments, NULL, &output);
         if (r < 0)
-                return error_from_errno(error, -r, "run passt");
+                return error_from_passt_run(error, -r, "passt");
         if (r == 0)
                 return 0;
 

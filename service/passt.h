@@ -69,9 +69,9 @@ void passt_stop(const PasstPaths *paths, int known_pidfd);
  * on, a connection attempted within that millisecond may be refused. */
 int passt_add_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *error);
 
-/* Removes one; it does not listen any more when this returns. -ENOENT without an error set when
- * passt has no such rule. Connections that are established live on; for UDP that keeps the port in
- * use for the minutes until passt forgets them. */
+/* Removes one; it does not listen any more when this returns. Returns 1, or 0 if passt had no such
+ * rule, or a negative errno with an error set. Connections that are established live on; for UDP
+ * that keeps the port in use for the minutes until passt forgets them. */
 int passt_remove_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *error);
 
 /* Gives passt a table that has these forwards and no others; with an empty one it listens on

@@ -17,9 +17,13 @@
 #define MEMORY_MAX (1ULL << 30)
 #define CPU_SEC_MAX 60
 
-static char *last_line(char *text) {
+/* Why it failed: the last line that it printed. One that a signal has ended prints nothing. */
+static char *reason(char *text, int status) {
         size_t n = strlen(text);
         char *line, *words;
+
+        if (n == 0)
+                return asprintf(&words, "qemu-img ended with status %d", status) < 0 ? NULL : words;
 
         while (n > 0 && text[n - 1] == '\n')
                 text[--n] = '\0';
@@ -49,7 +53,7 @@ int qemu_img_run(const char *const argv[], const ProcessWatch *watch, char **ret
         if (r < 0)
                 return error_from_errno(error, -r, "run qemu-img");
         if (ret_words) {
-                words = last_line(complaint);
+                words = reason(complaint, r);
                 if (!words)
                         return -ENOMEM;
                 *ret_words = words;

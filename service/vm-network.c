@@ -543,9 +543,11 @@ int vm_network_remove_forward(NetworkNic *nic, const Forward *f, sd_bus_error *e
 
         if (!found)
                 return -ENOENT;
-        /* One that could not be bound again is not in passt's table. */
-        r = found->state == FORWARD_FAILED ? 0 : passt_remove_forward(&nic->paths, found, error);
-        if (r < 0 && r != -ENOENT)
+        /* A passt that could not be started anew has no table. */
+        r = found->state == FORWARD_FAILED && !nic_is_alive(nic)
+                    ? 0
+                    : passt_remove_forward(&nic->paths, found, error);
+        if (r < 0)
                 return r;
         forward_list_remove(&nic->forwards, found - nic->forwards.items);
         return 0;

@@ -454,7 +454,7 @@ static void add_and_remove(const Forward *f) {
         CHECK_RESULT(passt_add_forward(&paths, f, &error), 0, error);
         CHECK_INT(listening(f), 1);
         CHECK(table_is(f, 1));
-        CHECK_RESULT(passt_remove_forward(&paths, f, &error), 0, error);
+        CHECK_RESULT(passt_remove_forward(&paths, f, &error), 1, error);
         CHECK_INT(listening(f), 0);
         CHECK(table_is(NULL, 0));
 }
@@ -515,7 +515,7 @@ TEST(an_udp_forward_comes_back_while_its_peers_are_remembered) {
         CHECK_RESULT(start(&f, 1, &pid, &error), 0, error);
         CHECK_INT(sendto(fd, "x", 1, 0, (struct sockaddr *) &address, sizeof(address)), 1);
         usleep(20000);
-        CHECK_RESULT(passt_remove_forward(&paths, &f, &error), 0, error);
+        CHECK_RESULT(passt_remove_forward(&paths, &f, &error), 1, error);
         CHECK_INT(listening(&f), 0);
         CHECK_RESULT(passt_add_forward(&paths, &f, &error), 0, error);
         CHECK_INT(listening(&f), 1);
@@ -632,7 +632,7 @@ TEST(a_full_table_is_said_to_be_full) {
         for (unsigned i = 0; i < 255; i++)
                 CHECK_INT(listening(&forwards[i]), 1);
 
-        CHECK_RESULT(passt_remove_forward(&paths, &forwards[7], &error), 0, error);
+        CHECK_RESULT(passt_remove_forward(&paths, &forwards[7], &error), 1, error);
         CHECK_RESULT(passt_add_forward(&paths, &last, &error), 0, error);
         CHECK_INT(listening(&last), 1);
 }
@@ -656,7 +656,7 @@ TEST(an_older_forward_that_blocks_is_named) {
         CHECK_ERROR(error, USERVM_ERROR_PASST_FAILED, part);
         CHECK(table_is(&deaf, 1));
 
-        CHECK_RESULT(passt_remove_forward(&paths, &deaf, &later), 0, later);
+        CHECK_RESULT(passt_remove_forward(&paths, &deaf, &later), 1, later);
         CHECK_RESULT(passt_add_forward(&paths, &f, &later), 0, later);
         CHECK_INT(listening(&f), 1);
 }
@@ -717,11 +717,26 @@ TEST(what_is_not_there_cannot_be_removed) {
 
         CHECK_RESULT(start(&old, 1, &pid, &error), 0, error);
         for (size_t i = 0; i < ELEMENTSOF(absent); i++) {
-                CHECK_INT(passt_remove_forward(&paths, &absent[i], &error), -ENOENT);
+                CHECK_INT(passt_remove_forward(&paths, &absent[i], &error), 0);
                 CHECK(!sd_bus_error_is_set(&error));
         }
         CHECK(table_is(&old, 1));
         CHECK_INT(listening(&old), 1);
+}
+
+TEST(without_pesto_nothing_is_removed) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL, removal = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *path = strdup(getenv("PATH"));
+        const Forward f = tcp(free_ports(1));
+        pid_t pid;
+
+        CHECK_RESULT(start(&f, 1, &pid, &error), 0, error);
+        setenv("PATH", "/nonexistent", 1);
+        CHECK(passt_remove_forward(&paths, &f, &removal) < 0);
+        CHECK_ERROR(removal, USERVM_ERROR_PASST_FAILED, "pesto is not installed");
+        setenv("PATH", path, 1);
+        CHECK(table_is(&f, 1));
+        CHECK_INT(listening(&f), 1);
 }
 
 TEST(a_passt_that_is_gone_is_said_to_be) {
@@ -776,7 +791,7 @@ TEST(many_changes_leave_nothing_behind) {
         for (unsigned i = 0; i < CYCLES; i++) {
                 CHECK_RESULT(passt_add_forward(&paths, &f, &error), 0, error);
                 CHECK_INT(listening(&f), 1);
-                CHECK_RESULT(passt_remove_forward(&paths, &f, &error), 0, error);
+                CHECK_RESULT(passt_remove_forward(&paths, &f, &error), 1, error);
                 CHECK_INT(listening(&f), 0);
         }
         CHECK_INT(listening(&old), 1);
@@ -803,8 +818,8 @@ TEST(many_changes_leave_nothing_behind) {
                 an_address_or_interface_that_is_not_there_is_refused, a_duplicate_is_refused,      \
                 a_full_table_is_said_to_be_full, an_older_forward_that_blocks_is_named,            \
                 a_table_is_replaced, a_full_table_is_replaced,                                     \
-                what_is_not_there_cannot_be_removed, a_passt_that_is_gone_is_said_to_be,           \
-                many_changes_leave_nothing_behind
+                what_is_not_there_cannot_be_removed, without_pesto_nothing_is_removed,             \
+                a_passt_that_is_gone_is_said_to_be, many_changes_leave_nothing_behind
 
 static int run_tests(void) {
         static void (*const functions[])(void) = { TESTS };
