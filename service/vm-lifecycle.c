@@ -175,21 +175,8 @@ static int save_prepare(Operation *o, sd_bus_error *error) {
         return r < 0 ? r : job_new(o->vm->manager, JOB_SAVE, o->vm->name, &o->job);
 }
 
-/* If libvirt's daemon has died over it, the VM runs on, and what was written is of no use. */
-static void remove_rest(const Operation *o, virDomainPtr domain) {
-        _cleanup_domain_ virDomainPtr again = NULL;
-
-        if (connection_find_again(o->vm->manager->connection, domain, &again, NULL) > 0 &&
-            virDomainIsActive(again) > 0)
-                (void) virDomainManagedSaveRemove(again, 0);
-}
-
 static int save_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
-        int r = save_domain(domain, o->name, o->job, error);
-
-        if (r < 0)
-                remove_rest(o, domain);
-        return r;
+        return save_domain(domain, o->name, o->job, error);
 }
 
 static const OperationType save_type = {

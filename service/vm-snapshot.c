@@ -183,8 +183,18 @@ static int read_definition(virDomainPtr domain, unsigned flags, char **ret_xml, 
         return 0;
 }
 
+/* A VM that runs has no saved state. What there is of one is the rest of a save over which
+ * libvirt's daemon has died, or of a restore; after the VM's end it would be taken for what it is
+ * to go on from. One that is being restored is not at that point yet. */
+static void remove_rest_of_save(virDomainPtr domain, int state, int reason) {
+        if ((state == VIR_DOMAIN_RUNNING ||
+             (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER)) &&
+            virDomainHasManagedSaveImage(domain, 0) > 0)
+                (void) virDomainManagedSaveRemove(domain, 0);
+}
+
 /* Looking a domain up tells whether it is active: only then it has an ID. */
-static int read_state(virDomainPtr domain, VMSnapshot *s, sd_bus_error *error) {
+static int read_state(virDomainPtr domain, VMSnapshot *s, bool known, sd_bus_error *error) {
         int state, reason, persistent, saved;
 
         s->active = virDomainGetID(domain) != (unsigned) -1;
@@ -196,6 +206,8 @@ static int read_state(virDomainPtr domain, VMSnapshot *s, sd_bus_error *error) {
         s->persistent = persistent;
         s->state = state_from_libvirt(state, reason, saved);
         s->halted = state == VIR_DOMAIN_PAUSED && is_passing(reason);
+        if (!known)
+                remove_rest_of_save(domain, state, reason);
         return 0;
 }
 
@@ -249,7 +261,7 @@ static int snapshot_read_domain(virDomainPtr domain, const char *uuid, VMSnapsho
         _cleanup_(domain_info_freep) DomainInfo *live = NULL;
         int r;
 
-        r = read_state(domain, s, error);
+        r = read_state(domain, s, known, error);
         if (r < 0)
                 return r;
         if (s->state == VM_STARTING)

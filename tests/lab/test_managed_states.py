@@ -13,6 +13,10 @@ import managed
 import tap
 from lab import stories_in_order as load_tests
 
+UNIT = "uservmd.service"
+SAVES = os.path.expanduser("~/.config/libvirt/qemu/save")
+
+
 class States(managed.Story):
     @classmethod
     def setUpClass(cls):
@@ -111,6 +115,21 @@ class States(managed.Story):
         self.check_saved()
         self.start("web")
         self.check_restored()
+
+    def test_the_rest_of_a_save(self):
+        """Over which both daemons have died. It is nothing that the VM could go on from."""
+        lab.systemctl("stop", UNIT)
+        (libvirtd,) = lab.processes("libvirtd")
+        lab.kill(libvirtd)
+        os.makedirs(SAVES, exist_ok=True)
+        with open(f"{SAVES}/web.save", "xb") as file:
+            file.write(b"LibvirtQemudPart".ljust(4096, b"\0"))
+        self.assertRight("web")
+        self.assertFalse(os.path.exists(f"{SAVES}/web.save"))
+        self.power_off("web")
+        self.assertEqual(self.state("web"), "shutoff")
+        self.start("web")
+        self.assertRight("web")
 
     # The end, and who begins
 
