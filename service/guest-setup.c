@@ -42,6 +42,10 @@
  * which complain. The argument is the user. */
 #define DOAS_COMMAND "! test -d /etc/doas.d || echo \"permit nopass $0\" >/etc/doas.d/uservm.conf"
 
+/* sshd reads these when it starts, in the order of their names, and the first value counts: before
+ * the one that cloud-init makes, 50-cloud-init.conf. */
+#define SSHD_FILE "/etc/ssh/sshd_config.d/40-uservm.conf"
+
 static inline void json_free(json_object *json) {
         json_object_put(json);
 }
@@ -108,6 +112,17 @@ static void add_root(bool *failed, json_object *config, const GuestSetup *s) {
         add(failed, config, "ssh_authorized_keys", new_array(failed, s->ssh_keys));
 }
 
+/* cloud-init writes it before sshd starts. Its own way, ssh_pwauth, is to start sshd once more,
+ * when it may have been seen to answer, and whoever connects then is turned away. */
+static void allow_passwords(bool *failed, json_object *config) {
+        json_object *files = json_object_new_array(), *file = json_object_new_object();
+
+        add(failed, file, "path", json_object_new_string(SSHD_FILE));
+        add(failed, file, "content", json_object_new_string("PasswordAuthentication yes\n"));
+        append(failed, files, file);
+        add(failed, config, "write_files", files);
+}
+
 /* For a user who is there already, too. */
 static void add_password(bool *failed, json_object *config, const GuestSetup *s) {
         json_object *chpasswd = json_object_new_object(), *user = json_object_new_object();
@@ -120,7 +135,7 @@ static void add_password(bool *failed, json_object *config, const GuestSetup *s)
         add(failed, chpasswd, "users", users);
         add(failed, chpasswd, "expire", json_object_new_boolean(false));
         add(failed, config, "chpasswd", chpasswd);
-        add(failed, config, "ssh_pwauth", json_object_new_boolean(true));
+        allow_passwords(failed, config);
 }
 
 /* The code point of a well-formed sequence of two or three bytes, else 0. Surrogates, which four

@@ -62,6 +62,13 @@ class Command(disk.Story):
         self.assertPassword("web", "user", PASSWORD)
         self.assertRegex(self.in_guest("web", "sudo grep ^user: /etc/shadow"), r"^user:\$6\$")
 
+    def test_sshd_takes_the_password(self):
+        """And has not been started a second time for that, when somebody was about to log in."""
+        self.in_guest("web", "sudo cloud-init status --wait")
+        self.assertIn("\npasswordauthentication yes\n", self.in_guest("web", "sudo sshd -T"))
+        self.assertEqual(self.in_guest("web", "sudo journalctl --boot --unit=ssh --output=cat | "
+                                              "grep --count 'Server listening on 0.0.0.0'"), "1\n")
+
     def test_nobody_else_reads_the_password(self):
         for name in disk.listing(disk.IMAGES):
             status = os.stat(f"{disk.IMAGES}/{name}")

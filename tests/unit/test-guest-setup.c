@@ -341,7 +341,9 @@ TEST(writes_a_cloud_config_for_a_user) {
         CHECK_INT(json_object_object_length(config), 6);
         CHECK_STR(string_at(config, "hostname"), "web.example.org");
         CHECK_STR(string_at(config, "manage_etc_hosts"), "localhost");
-        CHECK(json_object_get_boolean(at(config, "ssh_pwauth")));
+        CHECK_STR(string_at(config, "write_files/0/path"), "/etc/ssh/sshd_config.d/40-uservm.conf");
+        CHECK_STR(string_at(config, "write_files/0/content"), "PasswordAuthentication yes\n");
+        CHECK(!at(config, "ssh_pwauth")); /* it would start sshd anew */
 
         CHECK_INT(json_object_object_length(at(config, "user")), 3);
         CHECK_STR(string_at(config, "user/name"), "alice");
@@ -382,7 +384,9 @@ TEST(leaves_out_of_a_cloud_config_what_is_not_given) {
                 { { .user = (char *) "root", .password = (char *) "$6$s$h" },
                   "{ \"disable_root\": false, \"ssh_authorized_keys\": [ ], "
                   "\"chpasswd\": { \"users\": [ { \"name\": \"root\", \"password\": \"$6$s$h\", "
-                  "\"type\": \"hash\" } ], \"expire\": false }, \"ssh_pwauth\": true }" },
+                  "\"type\": \"hash\" } ], \"expire\": false }, \"write_files\": [ { \"path\": "
+                  "\"/etc/ssh/sshd_config.d/40-uservm.conf\", \"content\": "
+                  "\"PasswordAuthentication yes\\n\" } ] }" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -391,7 +395,9 @@ TEST(leaves_out_of_a_cloud_config_what_is_not_given) {
 
                 CHECK_INT(guest_setup_user_data(&cases[i].s, &text), 0);
                 config = parse_cloud_config(text);
-                CHECK_STR(json_object_to_json_string(config), cases[i].json);
+                CHECK_STR(json_object_to_json_string_ext(
+                                  config, JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE),
+                          cases[i].json);
         }
 }
 
