@@ -148,6 +148,10 @@ class RestartBus(Fault):
     def inject(self):
         systemctl("--no-block", "restart", "dbus.service")
 
+    def heal(self):
+        """systemd may have other things to do first."""
+        lab.until(self.world.bus.connection.is_closed, "the bus to end")
+
 
 class StopBus(Stopped, KillBus):
     name, weight = "SIGSTOP of the session bus", 1

@@ -51,6 +51,9 @@ class Operation:
         """libvirt may have done it and died."""
         return [before, before.but(state=after.state)]
 
+    def follow_up(self, answer):
+        """What its caller would do afterwards."""
+
     def unknown(self, answer):
         """The names of VMs whose UUID is not known, and which may exist."""
         return set()
@@ -159,6 +162,14 @@ class SetMemory(Operation):
     def refused(self, before, after):
         """libvirt may have done it and died, and not be there again."""
         return [before, after]
+
+    def follow_up(self, answer):
+        """libvirt writes twice. If it cannot the second time, nor take back the first, the file has
+        what its next daemon will list."""
+        machine = self.world.machines.get(self.machine.uuid)
+        if answer == "refused" and machine:
+            self.world.vm(machine, "SetMemory", "(t)", machine.memory)
+            self.world.look()
 
 
 # Forwards

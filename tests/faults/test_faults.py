@@ -123,6 +123,7 @@ class Suite:
         finally:
             fault.heal()
         self.judge(operation, fault, call, at)
+        operation.follow_up(call.answer)
         self.population.fill()
 
     def judge(self, operation, fault, call, at):
