@@ -43,6 +43,33 @@ static bool guard_wait(Guard *g, size_t n, int msec) {
         return r < 0 || g->fds[0].revents != 0;
 }
 
+static void guard_log(const Guard *g, const char *what, const char *why) {
+        const char *name = virDomainGetName(g->domain);
+        char uuid[VIR_UUID_STRING_BUFLEN] = "";
+
+        (void) virDomainGetUUIDString(g->domain, uuid);
+        log_write(LOG_WARNING, &(LogSubject){ .vm = name, .uuid = uuid }, "VM '%s': %s%s%s", name,
+                  what, why ? ": " : "", why ?: "");
+}
+
+static bool guard_revive(Guard *g) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        guard_log(g, "passt has ended during the start; it is started anew", NULL);
+        r = vm_network_revive(g->network, g->stored_xml, &error);
+        if (r < 0)
+                guard_log(g, "passt could not be started anew", error.message ?: strerror(-r));
+        return r >= 0;
+}
+
+static void guard_give_up(Guard *g) {
+        g->gave_up = true;
+        guard_log(g, "the start is given up", NULL);
+        if (virDomainDestroy(g->domain) < 0)
+                guard_log(g, "it goes on all the same", virGetLastErrorMessage());
+}
+
 static void *guard_main(void *userdata) {
         Guard *g = userdata;
 
@@ -52,11 +79,9 @@ static void *guard_main(void *userdata) {
                                                          .events = POLLIN };
                 if (guard_wait(g, g->network->n + 1, -1) || guard_wait(g, 1, GUARD_WAIT_MSEC))
                         return NULL;
-                if (attempt <= GUARD_ATTEMPTS &&
-                    vm_network_revive(g->network, g->stored_xml, NULL) >= 0)
+                if (attempt <= GUARD_ATTEMPTS && guard_revive(g))
                         continue;
-                g->gave_up = true;
-                (void) virDomainDestroy(g->domain);
+                guard_give_up(g);
                 (void) guard_wait(g, 1, -1);
                 return NULL;
         }
