@@ -63,11 +63,13 @@ static bool guard_revive(Guard *g) {
         return r >= 0;
 }
 
+/* Until libvirt has come far enough there is nothing for it to end. */
 static void guard_give_up(Guard *g) {
         g->gave_up = true;
         guard_log(g, "the start is given up", NULL);
-        if (virDomainDestroy(g->domain) < 0)
-                guard_log(g, "it goes on all the same", virGetLastErrorMessage());
+        while (virDomainDestroy(g->domain) < 0 && !guard_wait(g, 1, GUARD_WAIT_MSEC))
+                ;
+        (void) guard_wait(g, 1, -1);
 }
 
 static void *guard_main(void *userdata) {
@@ -82,7 +84,6 @@ static void *guard_main(void *userdata) {
                 if (attempt <= GUARD_ATTEMPTS && guard_revive(g))
                         continue;
                 guard_give_up(g);
-                (void) guard_wait(g, 1, -1);
                 return NULL;
         }
 }

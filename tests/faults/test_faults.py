@@ -170,7 +170,8 @@ class Suite:
             self.failed += 1
             tap.comment(lab.run("journalctl", "--user", "--no-pager", "--lines=60",
                                 "--output=short-precise", "--identifier=uservmd",
-                                "--identifier=systemd", check=False))
+                                "--identifier=systemd", "--identifier=passt",
+                                check=False))
         self.reported += 1
         print(f"{'not ok' if violations else 'ok'} {self.reported} - {description}", flush=True)
         if violations:
