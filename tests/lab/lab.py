@@ -13,12 +13,12 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
-import urllib.request
 import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -146,9 +146,27 @@ def url(port, address="127.0.0.1"):
 
 
 def fetch(port, address="127.0.0.1"):
-    """The guest's page, or an OSError."""
-    with urllib.request.urlopen(url(port, address), timeout=ATTEMPT_TIMEOUT_SEC) as reply:
+    """The guest's page, or an OSError or HTTPException."""
+    connection = http.client.HTTPConnection(address, port, timeout=ATTEMPT_TIMEOUT_SEC)
+    try:
+        connection.request("GET", "/")
+        reply = connection.getresponse()
+        if reply.status != http.client.OK:
+            raise OSError(f"{url(port, address)}: {reply.status} {reply.reason}")
         return reply.read().decode().strip()
+    except (OSError, http.client.HTTPException):
+        if connection.sock:
+            abandon(connection.sock)
+        raise
+    finally:
+        connection.close()
+
+
+def abandon(connection):
+    """Resets it. After an orderly end passt would go on connecting to the guest for a while, if
+    that has not answered yet."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 def until(condition, what, timeout_sec=BOOT_TIMEOUT_SEC):
@@ -198,7 +216,7 @@ def connect_echo(port):
         except OSError:
             pass
         if connection:
-            connection.close()
+            abandon(connection)
         return None
 
     return until(attempt, f"an echo from port {port}")
