@@ -4,14 +4,19 @@
 
 #include <errno.h>
 
-static int read_value(sd_bus_message *m, const char *name, const Key *keys, void *object) {
+/* A service sends the keys in the same order all the time, and the tables have them in that one, so
+ * the next is most often the one after the last. */
+static const Key *find_key(const Key *keys, const Key *next, const char *name) {
+        if (next->name && streq(next->name, name))
+                return next;
         for (const Key *key = keys; key->name; key++)
                 if (streq(key->name, name))
-                        return key->read(m, (char *) object + key->offset);
-        return sd_bus_message_skip(m, "v");
+                        return key;
+        return NULL;
 }
 
 int dictionary_read(sd_bus_message *m, const Key *keys, void *object) {
+        const Key *next = keys, *key;
         const char *name;
         int r;
 
@@ -22,9 +27,11 @@ int dictionary_read(sd_bus_message *m, const Key *keys, void *object) {
                 r = sd_bus_message_read_basic(m, 's', &name);
                 if (r < 0)
                         return r;
-                r = read_value(m, name, keys, object);
+                key = find_key(keys, next, name);
+                r = key ? key->read(m, (char *) object + key->offset) : sd_bus_message_skip(m, "v");
                 if (r < 0)
                         return r;
+                next = key ? key + 1 : next;
                 r = sd_bus_message_exit_container(m);
                 if (r < 0)
                         return r;

@@ -222,19 +222,19 @@ static int read_exclude(sd_bus_message *m, void *member) {
 }
 
 static const Key forward_keys[] = {
+        { "vm", read_string, offsetof(uservm_forward, vm) },
         { "spec", read_string, offsetof(uservm_forward, spec) },
         { "protocol", read_string, offsetof(uservm_forward, protocol) },
         { "address", read_string, offsetof(uservm_forward, address) },
-        { "interface", read_string, offsetof(uservm_forward, interface) },
         { "host-port", read_uint16, offsetof(uservm_forward, host_port) },
         { "host-port-end", read_uint16, offsetof(uservm_forward, host_port_end) },
         { "guest-port", read_uint16, offsetof(uservm_forward, guest_port) },
         { "guest-port-end", read_uint16, offsetof(uservm_forward, guest_port_end) },
-        { "exclude", read_exclude, 0 },
         { "persistent", read_bool, offsetof(uservm_forward, persistent) },
         { "state", read_forward_state, offsetof(uservm_forward, state) },
+        { "interface", read_string, offsetof(uservm_forward, interface) },
         { "error", read_string, offsetof(uservm_forward, error) },
-        { "vm", read_string, offsetof(uservm_forward, vm) },
+        { "exclude", read_exclude, 0 },
         {},
 };
 
@@ -337,17 +337,17 @@ static const Key vm_keys[] = {
         { "State", read_state, offsetof(uservm_vm, state) },
         { "VCPUs", read_uint32, offsetof(uservm_vm, vcpus) },
         { "Memory", read_uint64, offsetof(uservm_vm, memory) },
-        { "Network", read_network, offsetof(uservm_vm, network) },
-        { "NetworkError", read_string, offsetof(uservm_vm, network_error) },
-        { "Autostart", read_bool, offsetof(uservm_vm, autostart) },
-        { "Forwards", read_forwards, 0 },
         { "LiveVCPUs", read_uint32, offsetof(uservm_vm, live_vcpus) },
         { "LiveMemory", read_uint64, offsetof(uservm_vm, live_memory) },
         { "Ready", read_bool, offsetof(uservm_vm, ready) },
         { "GuestHostname", read_string, offsetof(uservm_vm, guest_hostname) },
         { "GuestOS", read_string, offsetof(uservm_vm, guest_os) },
         { "GuestAddresses", read_strings, offsetof(uservm_vm, guest_addresses) },
+        { "Network", read_network, offsetof(uservm_vm, network) },
+        { "NetworkError", read_string, offsetof(uservm_vm, network_error) },
         { "LastError", read_last_error, 0 },
+        { "Forwards", read_forwards, 0 },
+        { "Autostart", read_bool, offsetof(uservm_vm, autostart) },
         {},
 };
 
