@@ -64,29 +64,38 @@ void output_init(void) {
                      !streq(terminal, "dumb");
 }
 
-/* A character of ASCII that is shown. Every encoding has those as they are, and most texts nothing
- * else. */
-static bool is_plain(char c) {
-        return c >= ' ' && c <= '~';
+/* The character that a text begins with, or WEOF where there is none, and how many bytes it has.
+ * Nearly all texts are ASCII, which every encoding has as it is; that need not be converted. */
+static size_t read_character(const char *text, mbstate_t *state, wint_t *ret) {
+        wchar_t c;
+        size_t n;
+
+        if (*text >= ' ' && *text <= '~') {
+                *ret = (wint_t) *text;
+                return 1;
+        }
+        n = mbrtowc(&c, text, MB_CUR_MAX, state);
+        if (n == (size_t) -1 || n == (size_t) -2) {
+                *state = (mbstate_t){};
+                *ret = WEOF;
+                return 1;
+        }
+        *ret = (wint_t) c;
+        return n;
 }
 
 /* Replaces what would do something else to the terminal than to show a character. */
 static void make_printable(char *text) {
         mbstate_t state = {};
         size_t n;
-        wchar_t c;
+        wint_t c;
 
         for (char *s = text; *s; s += n) {
-                n = 1;
-                if (is_plain(*s))
-                        continue;
-                n = mbrtowc(&c, s, MB_CUR_MAX, &state);
-                if (n == (size_t) -1 || n == (size_t) -2) {
-                        state = (mbstate_t){};
-                        /* not a character here; in the C locale UTF-8 goes through as it is */
+                n = read_character(s, &state, &c);
+                if (c == WEOF) {
+                        /* in the C locale UTF-8 goes through as it is */
                         if (MB_CUR_MAX > 1 || (unsigned char) *s < 0x80)
                                 *s = '?';
-                        n = 1;
                 } else if (iswcntrl(c)) {
                         memset(s, '?', n);
                 }
@@ -98,21 +107,12 @@ static void make_printable(char *text) {
 static size_t fitting(const char *text, size_t width_max, size_t *ret_width) {
         mbstate_t state = {};
         size_t bytes = 0, width = 0, n;
-        wchar_t c;
+        wint_t c;
         int w;
 
         while (text[bytes]) {
-                n = 1;
-                w = 1;
-                if (!is_plain(text[bytes])) {
-                        n = mbrtowc(&c, text + bytes, MB_CUR_MAX, &state);
-                        if (n == (size_t) -1 || n == (size_t) -2) {
-                                state = (mbstate_t){};
-                                n = 1;
-                        } else {
-                                w = wcwidth(c);
-                        }
-                }
+                n = read_character(text + bytes, &state, &c);
+                w = c == WEOF ? 1 : wcwidth((wchar_t) c);
                 if (w > 0 && width + (size_t) w > width_max)
                         break;
                 width += w > 0 ? (size_t) w : 0;

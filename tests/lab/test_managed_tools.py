@@ -213,7 +213,6 @@ class Tools(managed.Story):
     def test_uservmd_is_killed_while_virsh_starts_it(self):
         for i in range(KILLS):
             self.save()
-            self.bus.take_signals()
             pid = self.uservmd()
             virsh = Virsh("start", "web")
             time.sleep(LATEST_KILL_SEC * i / KILLS)
