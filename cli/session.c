@@ -58,6 +58,10 @@ Exit complain_error(int r, const char *name, const char *message) {
                 complain("uservmd is not installed where D-Bus finds it, or could not be started "
                          "(%s); see: journalctl --user -u uservmd",
                          message);
+        else if (streq_ptr(name, "org.freedesktop.DBus.Error.NoReply"))
+                complain("uservmd has not answered, and may have done it or not (%s); see: "
+                         "journalctl --user -u uservmd",
+                         message);
         else
                 complain("%s", isempty(message) ? strerror(-r) : message);
         return error_exit(name);

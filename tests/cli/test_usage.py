@@ -3,6 +3,7 @@
 What the commands are, and what each takes, is what their help says."""
 
 import re
+import signal
 import subprocess
 
 import command
@@ -199,6 +200,27 @@ class Usage(command.Case):
         for each in self.commands:
             if str(each) != "help":
                 self.refused(FAILED, *each.name, *each.arguments("web"), says="uservmd")
+
+    def monitor_bus(self, *rules):
+        monitor = subprocess.Popen(["dbus-monitor", *rules], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(monitor.stdout.close)
+        self.addCleanup(monitor.wait)
+        self.addCleanup(monitor.kill)
+        self.read_until(monitor, "member=NameLost")  # from then on it is one
+        return monitor
+
+    def read_until(self, process, words):
+        if not any(words in line for line in process.stdout):
+            self.fail(f"{process.args} ended without {words}")
+
+    def test_service_that_ends_before_it_answers(self):
+        monitor = self.monitor_bus("interface=org.uservm1.Manager")
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        process = self.spawn("start", "web")
+        self.read_until(monitor, "interface=org.uservm1.Manager")
+        self.daemon.stop(signal.SIGKILL)
+        self.assertRegex(self.finish(process, FAILED).err,
+                         r"\Auservm: uservmd has not answered[^\n]+\n\Z")
 
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
