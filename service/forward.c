@@ -341,32 +341,24 @@ int forward_parse_host_side(const char *spec, Forward *ret, char **ret_reason) {
         return 0;
 }
 
-static void print_range(FILE *out, PortRange range) {
-        fprintf(out, "%u", range.start);
-        if (range.end != range.start)
-                fprintf(out, "-%u", range.end);
+#define RANGE_TEXT_MAX sizeof("65535-65535")
+
+static const char *range_to_string(PortRange range, char buffer[RANGE_TEXT_MAX]) {
+        if (range.start == range.end)
+                snprintf(buffer, RANGE_TEXT_MAX, "%u", range.start);
+        else
+                snprintf(buffer, RANGE_TEXT_MAX, "%u-%u", range.start, range.end);
+        return buffer;
 }
 
 int forward_format(const Forward *f, char **ret) {
-        _cleanup_free_ char *text = NULL;
-        char address[INET6_ADDRSTRLEN];
-        size_t size;
-        FILE *out;
+        char address[INET6_ADDRSTRLEN], host[RANGE_TEXT_MAX], guest[RANGE_TEXT_MAX];
 
-        out = open_memstream(&text, &size);
-        if (!out)
+        if (asprintf(ret, f->family == AF_INET6 ? "[%s]:%s:%s/%s" : "%s:%s:%s/%s",
+                     forward_address_to_string(f, address, sizeof(address)),
+                     range_to_string(f->host, host), range_to_string(f->guest, guest),
+                     forward_protocol_to_string(f->protocol)) < 0)
                 return -ENOMEM;
-
-        fprintf(out, f->family == AF_INET6 ? "[%s]:" : "%s:",
-                forward_address_to_string(f, address, sizeof(address)));
-        print_range(out, f->host);
-        fputc(':', out);
-        print_range(out, f->guest);
-        fprintf(out, "/%s", forward_protocol_to_string(f->protocol));
-
-        if (fclose(out) != 0)
-                return -ENOMEM;
-        *ret = TAKE_PTR(text);
         return 0;
 }
 
@@ -378,7 +370,7 @@ static bool is_all_ports(const Forward *f) {
 
 int forward_format_passt(const Forward *f, char **ret) {
         _cleanup_free_ char *text = NULL;
-        char address[INET6_ADDRSTRLEN];
+        char address[INET6_ADDRSTRLEN], range[RANGE_TEXT_MAX];
         const char *comma = "";
         size_t size;
         FILE *out;
@@ -395,17 +387,14 @@ int forward_format_passt(const Forward *f, char **ret) {
                 fputc('/', out);
 
         if (!is_all_ports(f)) {
-                print_range(out, f->host);
-                fputc(':', out);
-                print_range(out, f->guest);
+                fprintf(out, "%s:", range_to_string(f->host, range));
+                fputs(range_to_string(f->guest, range), out);
                 comma = ",";
         } else if (f->n_exclude == 0)
                 fputs("all", out);
 
-        for (size_t i = 0; i < f->n_exclude; i++, comma = ",") {
-                fprintf(out, "%s~", comma);
-                print_range(out, f->exclude[i]);
-        }
+        for (size_t i = 0; i < f->n_exclude; i++, comma = ",")
+                fprintf(out, "%s~%s", comma, range_to_string(f->exclude[i], range));
 
         if (fclose(out) != 0)
                 return -ENOMEM;
