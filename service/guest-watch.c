@@ -277,8 +277,9 @@ static void ask_domain(virDomainPtr domain, GuestFacts *facts) {
 
         (void) virDomainAgentSetResponseTimeout(domain, AGENT_TIMEOUT_SEC, 0);
         if (virDomainGetGuestInfo(domain, wanted, &params, &n, 0) < 0) {
-                log_info("The guest agent of a VM does not say what it is asked: %s",
-                         virGetLastErrorMessage());
+                log_write(LOG_INFO, &(LogSubject){ .vm = virDomainGetName(domain) },
+                          "The guest agent does not say what it is asked: %s",
+                          virGetLastErrorMessage());
                 return;
         }
         if (copy_parameter(params, n, "hostname", &facts->hostname) < 0 ||
