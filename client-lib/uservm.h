@@ -469,7 +469,8 @@ uservm *uservm_close(uservm *u);
  * (-ENOENT), PortInUse (-EADDRINUSE), PortPrivileged (-EACCES), NoUserNetwork (-ENONET), NotRunning
  * (-EHOSTDOWN), AlreadyRunning (-EALREADY), Busy (-EBUSY), ImageNotFound (-ENOENT), ImageUnusable
  * (-EMEDIUMTYPE), NotSupported (-EOPNOTSUPP), LibvirtFailed (-EIO), PasstFailed (-EIO), Cancelled
- * (-ECANCELED), and org.freedesktop.DBus.Error.InvalidArgs (-EINVAL). Others come from the bus:
+ * (-ECANCELED), and of org.freedesktop.DBus.Error InvalidArgs (-EINVAL), AccessDenied (-EACCES),
+ * LimitsExceeded (-ENOBUFS) and Failed (-EIO), see org.uservm1.Manager. Others come from the bus:
  * org.freedesktop.DBus.Error.ServiceUnknown (-EHOSTUNREACH) if uservm is not installed, NoReply
  * (-ETIMEDOUT, also if uservmd ended meanwhile). The library's own are named after the errno, see
  * sd_bus_error_set_errno(3); -EBADMSG is for a reply that is not like uservmd's.
