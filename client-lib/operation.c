@@ -34,8 +34,8 @@ int operation_begin_vm(uservm *u, bool wait, const Method *method, const char *v
         r = sd_bus_message_append(o->first, "s", vm);
         if (r < 0)
                 return r;
-        o->first_timeout = method->timeout;
         if (direct) {
+                o->first_timeout = method->timeout;
                 *ret = o->first;
                 return 0;
         }
