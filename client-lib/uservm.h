@@ -19,9 +19,10 @@
  * delivers none. All functions may be called from callbacks, but for uservm_process() and
  * uservm_wait() of the same handle.
  *
- * Whatever only reads fails after 25 seconds without a reply. What changes something (starting or
- * saving a VM can take minutes) has no limit of its own: it returns when uservmd has done it, or
- * when uservmd or the bus has gone. Callers who cannot wait that long use the asynchronous twin.
+ * Whatever only reads fails after 25 seconds without a reply. So may what changes something as long
+ * as it looks for its VM, with nothing done yet; then (starting or saving a VM can take minutes) it
+ * has no limit of its own: it returns when uservmd has done it, or when uservmd or the bus has gone.
+ * Callers who cannot wait that long use the asynchronous twin.
  *
  * A handle, its calls and its watches belong to one thread at a time: hand them from one to another
  * only with a lock or the like. Threads that each have a handle of their own need no locks. VMs,
