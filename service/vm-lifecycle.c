@@ -63,7 +63,7 @@ static int start_prepare(Operation *o, sd_bus_error *error) {
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return forward_list_extend(&o->vm->reserved, &s->forwards);
 }
 
 static int start_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {

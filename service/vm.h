@@ -38,7 +38,7 @@ typedef struct VM {
         LastError last_error;
 
         Operation *operations; /* the first one runs, the others wait in order */
-        ForwardList reserved;  /* forwards the running operation is about to add */
+        ForwardList reserved;  /* forwards the running operation is about to add or start */
         unsigned n_calls;      /* those of them that somebody waits for */
         bool refresh_waiting;  /* a refresh is queued that has not begun */
 
