@@ -94,7 +94,7 @@ static void add_metadata(Builder *x, xmlNode *domain) {
         if (!has_storage(b))
                 return;
 
-        vm = add(x, add(x, domain, "metadata", NULL, NULL), "vm", NULL, NULL);
+        vm = add(x, add(x, domain, "metadata", NULL, NULL), "vm", NULL, "uuid", b->uuid, NULL);
         if (!vm)
                 return;
         ns = xmlNewNs(vm, (const xmlChar *) DOMAIN_XML_NAMESPACE, (const xmlChar *) "uservm");

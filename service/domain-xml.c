@@ -157,10 +157,12 @@ static int copy_attribute(xmlNode *node, const char *name, char **ret) {
 
 static int read_storage(xmlNode *domain, DomainInfo *info) {
         xmlNode *metadata = xml_child(domain, "metadata"), *vm = NULL, *node;
+        bool is_own;
         int r;
 
         if (metadata)
                 vm = our_element_from(metadata->children, "vm");
+        is_own = vm && xml_attribute_is(vm, "uuid", info->uuid);
 
         for (node = vm ? vm->children : NULL; (node = our_element_from(node, "storage"));
              node = node->next) {
@@ -174,7 +176,9 @@ static int read_storage(xmlNode *domain, DomainInfo *info) {
                         return -ENOMEM;
                 info->storage = longer;
                 storage = &longer[info->n_storage++];
-                *storage = (DomainStorage){ .is_setup = xml_attribute_is(node, "setup", "yes") };
+                *storage = (DomainStorage){
+                        .is_setup = xml_attribute_is(node, "setup", "yes"), .is_own = is_own
+                };
                 r = xml_copy_string(path, &storage->path);
                 if (r >= 0)
                         r = copy_attribute(node, "base", &storage->base);

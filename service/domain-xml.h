@@ -12,7 +12,7 @@
 #include "forward.h"
 
 /* The namespace of what uservm notes in <metadata>:
- * <uservm:vm><uservm:storage path=… base=… setup="yes"/></…>. */
+ * <uservm:vm uuid=…><uservm:storage path=… base=… setup="yes"/></…>. */
 #define DOMAIN_XML_NAMESPACE "urn:org.uservm1"
 
 /* The channel of QEMU's guest agent. */
@@ -39,11 +39,13 @@ typedef struct DomainDisk {
         bool read_only;
 } DomainDisk;
 
-/* A file that uservm created for this VM (metadata). */
+/* A file that uservm created (metadata). */
 typedef struct DomainStorage {
         char *path;
         char *base;    /* the image that it is on top of, or NULL */
         bool is_setup; /* no disk of the user's, but what the guest is set up with */
+        bool is_own;   /* for this VM; false: for one that this is a clone of, as tools that clone
+                        * a VM carry the metadata over */
 } DomainStorage;
 
 typedef struct DomainInfo {

@@ -435,7 +435,7 @@ static int list_disks_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
 
 static bool is_created(const DomainInfo *info, const char *path) {
         for (size_t i = 0; path && i < info->n_storage; i++)
-                if (streq(info->storage[i].path, path))
+                if (info->storage[i].is_own && streq(info->storage[i].path, path))
                         return true;
         return false;
 }

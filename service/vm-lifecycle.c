@@ -223,6 +223,7 @@ typedef struct Deletion {
         DeleteOptions options;
         DomainInfo *info; /* the snapshot's, which outlives the operation's run */
         bool active, persistent, autostart;
+        bool *shared; /* of each file in info->storage: another VM has it, too */
         Storage storage;
         char **removed, **left; /* files, NULL-terminated */
         size_t n_removed, n_left;
@@ -232,10 +233,41 @@ static void deletion_free(void *data) {
         Deletion *d = data;
 
         if (d) {
+                free(d->shared);
                 strv_free(d->removed);
                 strv_free(d->left);
         }
         free(d);
+}
+
+static bool has_file(const DomainInfo *info, const char *path) {
+        for (size_t i = 0; i < info->n_disks; i++)
+                if (info->disks[i].path && streq(info->disks[i].path, path))
+                        return true;
+        for (size_t i = 0; i < info->n_storage; i++)
+                if ((info->storage[i].is_setup && streq(info->storage[i].path, path)) ||
+                    (info->storage[i].base && streq(info->storage[i].base, path)))
+                        return true;
+        return false;
+}
+
+/* A clone of the VM by another tool does not have copies of all files, and it is not only a clone
+ * that can have a disk in common. */
+static bool is_shared(const VM *vm, const char *path) {
+        const Manager *m = vm->manager;
+
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (m->vms[i] != vm && m->vms[i]->snapshot &&
+                    has_file(m->vms[i]->snapshot->stored, path))
+                        return true;
+        return false;
+}
+
+static int refuse_running(const Operation *o, sd_bus_error *error) {
+        return sd_bus_error_setf(error, USERVM_ERROR_BUSY,
+                                 "VM '%s' is running; power it off first, or delete it with the "
+                                 "option 'force'",
+                                 o->name);
 }
 
 /* The VM's snapshot stays as it is until this operation has ended. */
@@ -244,18 +276,19 @@ static int delete_prepare(Operation *o, sd_bus_error *error) {
         const VMSnapshot *s = o->vm->snapshot;
 
         if (s->active && !d->options.force)
-                return sd_bus_error_setf(
-                        error, USERVM_ERROR_BUSY,
-                        "VM '%s' is running; power it off first, or delete it with "
-                        "the option 'force'",
-                        o->name);
+                return refuse_running(o, error);
         d->active = s->active;
         d->persistent = s->persistent;
         d->autostart = s->autostart;
         d->info = s->stored;
+        d->shared = new0(bool, d->info->n_storage + 1);
         d->removed = new0(char *, d->info->n_storage + 1);
-        d->left = new0(char *, d->info->n_disks + d->info->n_storage + 1);
-        return d->removed && d->left ? 0 : -ENOMEM;
+        d->left = new0(char *, d->info->n_disks + 2 * d->info->n_storage + 1);
+        if (!d->shared || !d->removed || !d->left)
+                return -ENOMEM;
+        for (size_t i = 0; i < d->info->n_storage; i++)
+                d->shared[i] = is_shared(o->vm, d->info->storage[i].path);
+        return 0;
 }
 
 /* libvirt's test driver refuses flags it has no use for, as an older libvirt would. */
@@ -276,7 +309,7 @@ static int withdraw_storage(Deletion *d, sd_bus_error *error) {
                 const DomainStorage *storage = &d->info->storage[i];
                 int r;
 
-                if (!d->options.storage && !storage->is_setup)
+                if (!storage->is_own || d->shared[i] || (!d->options.storage && !storage->is_setup))
                         continue;
                 r = storage_withdraw(&d->storage, storage->path, error);
                 if (r < 0)
@@ -304,8 +337,13 @@ static int note_all_left(Deletion *d) {
 
         for (size_t i = 0; i < d->info->n_disks && r >= 0; i++)
                 r = note_left(d, d->info->disks[i].path);
-        for (size_t i = 0; i < d->info->n_storage && r >= 0; i++)
-                r = note_left(d, d->info->storage[i].base);
+        for (size_t i = 0; i < d->info->n_storage && r >= 0; i++) {
+                if (!d->info->storage[i].is_own)
+                        continue;
+                r = note_left(d, d->info->storage[i].path);
+                if (r >= 0)
+                        r = note_left(d, d->info->storage[i].base);
+        }
         return r;
 }
 
@@ -329,13 +367,34 @@ static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *er
         return error_from_libvirt(error, "delete VM '%s'", o->name);
 }
 
+static int end_domain(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        if (virDomainDestroy(domain) < 0 &&
+            virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
+                return error_from_libvirt(error, "power off VM '%s'", o->name);
+        return 0;
+}
+
+/* Another tool may have started it since it was read. */
+static int check_stopped(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        const Deletion *d = o->data;
+
+        if (!d->persistent || virDomainIsActive(domain) <= 0)
+                return 0;
+        if (!d->options.force)
+                return refuse_running(o, error);
+        return end_domain(o, domain, error);
+}
+
 /* The definition goes last but for the files, which are only hidden before that: so what is cut
- * short can be begun again, or is finished by the next uservmd (storage.c). */
+ * short can be begun again, or is finished by the next uservmd (storage.c). Without its files
+ * nobody can start the VM any more. */
 static int delete_all(Operation *o, virDomainPtr domain, sd_bus_error *error) {
         Deletion *d = o->data;
         int r;
 
         r = withdraw_storage(d, error);
+        if (r >= 0)
+                r = check_stopped(o, domain, error);
         if (r >= 0 && d->autostart)
                 r = autostart_set(o->name, false, error);
         if (r < 0 || !d->persistent)
@@ -350,9 +409,9 @@ static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         Deletion *d = o->data;
         int r;
 
-        if (d->active && virDomainDestroy(domain) < 0 &&
-            virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
-                return error_from_libvirt(error, "power off VM '%s'", o->name);
+        r = d->active ? end_domain(o, domain, error) : 0;
+        if (r < 0)
+                return r;
         d->storage.uuid = o->vm->uuid;
         r = delete_all(o, domain, error);
         if (r == -ENOTCONN)

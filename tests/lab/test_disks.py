@@ -5,6 +5,7 @@ save that is cancelled, an image that is only read."""
 import hashlib
 import json
 import os
+import signal
 import time
 
 import lab  # first: it says where the others are
@@ -156,6 +157,61 @@ class Disks(lab.Story):
         self.assertEqual(result["left"], [self.image])
         self.assertEqual(digest(self.image), self.digest)
         self.assertEqual(os.listdir(IMAGES), [])
+
+
+class Clones(lab.Story):
+    """Tools that clone a VM copy its disks, but not what is only read, and carry over what uservm has
+    noted about its files."""
+
+    def test_a_clone(self):
+        self.create(name="web", disk_size="1M", password="secret", start=False,
+                    forwards=["8080:80"])
+        domain = lab.definition("web")
+        domain.find("name").text = "clone"
+        domain.remove(domain.find("uuid"))
+        nic = domain.find("./devices/interface")
+        nic.remove(nic.find("mac"))
+        domain.find("./devices/disk/source").set("file", f"{IMAGES}/copy.qcow2")
+        type(self).clone = domain
+        self.define_clone()
+
+    def define_clone(self):
+        lab.run("cp", f"{IMAGES}/web.qcow2", f"{IMAGES}/copy.qcow2")
+        lab.define(self.clone)
+        lab.until(lambda: "clone" in self.states(), "the clone to be listed")
+
+    def test_two_that_want_one_port_are_started(self):
+        web, clone = (self.bus.send(client.ROOT, client.MANAGER, "StartVM", "(s)", name)
+                      for name in ("web", "clone"))
+        web.result()
+        self.assertFails("PortInUse", clone.result, says="'web'")
+        self.bus.manager("PowerOffVM", "(s)", "web")
+
+    def test_to_delete_the_clone_leaves_the_VM_its_files(self):
+        result = self.delete("clone")
+        self.assertEqual(result["removed"], [])
+        self.assertEqual(set(result["left"]),
+                         {f"{IMAGES}/copy.qcow2", f"{IMAGES}/web.seed.iso"})
+        self.assertTrue(os.path.exists(f"{IMAGES}/web.qcow2"))
+        self.define_clone()
+
+    def test_started_by_virsh_while_it_is_to_be_deleted(self):
+        uservmd = lab.main_pid("uservmd.service")
+        os.kill(uservmd, signal.SIGSTOP)
+        deletion = self.bus.send(client.ROOT, client.MANAGER, "DeleteVM", "(sa{sv})", "web", {})
+        self.bus.connection.flush_sync()
+        lab.virsh("start", "web")
+        os.kill(uservmd, signal.SIGCONT)
+        self.assertFails("Busy", deletion.result, says="running")
+        self.assertIn("running", lab.virsh("domstate", "web"))
+        self.assertTrue(os.path.exists(f"{IMAGES}/web.qcow2"))
+
+    def test_to_delete_the_VM_leaves_the_clone_what_it_needs(self):
+        result = self.delete("web", force=True)
+        self.assertEqual(result, {"removed": [f"{IMAGES}/web.qcow2"],
+                                  "left": [f"{IMAGES}/web.seed.iso"]})
+        self.bus.manager("StartVM", "(s)", "clone")
+        self.assertEqual(self.delete("clone", force=True)["removed"], [])
 
 
 if __name__ == "__main__":

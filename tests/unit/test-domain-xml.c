@@ -19,7 +19,7 @@
         ">\n"                                                                                      \
         "      <libosinfo:os id='http://debian.org/debian/13'/>\n"                                 \
         "    </libosinfo:libosinfo>\n"                                                             \
-        "    <vm:vm xmlns:vm='urn:org.uservm1'>\n"                                                 \
+        "    <vm:vm xmlns:vm='urn:org.uservm1' uuid='9df8dc55-a2ae-4cc8-b6a3-08285338803f'>\n"     \
         "      <vm:storage path='/home/u/a &amp; b.qcow2'/>\n"                                     \
         "      <vm:storage path='/home/u/ü.qcow2'/>\n"                                            \
         "      <storage path='/home/u/not-ours.qcow2'/>\n"                                         \
@@ -132,6 +132,16 @@ static bool is_forward(const Forward *f, const char *interface, const char *cano
                streq(f->interface, interface);
 }
 
+TEST(files_of_a_VM_that_this_is_a_clone_of_are_not_its_own) {
+        _cleanup_free_ char *clone = strdup(DOMAIN(SLIRP));
+        _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+
+        memcpy(strstr(clone, "9DF8DC55"), "00000000", 8);
+        CHECK_INT(domain_info_parse(clone, &info), 0);
+        CHECK_INT(info->n_storage, 2);
+        CHECK(!info->storage[0].is_own && !info->storage[1].is_own);
+}
+
 TEST(reads_a_domain) {
         _cleanup_(domain_info_freep) DomainInfo *info = NULL;
 
@@ -143,6 +153,7 @@ TEST(reads_a_domain) {
         CHECK_INT(info->n_storage, 2);
         CHECK_STR(info->storage[0].path, "/home/u/a & b.qcow2");
         CHECK_STR(info->storage[1].path, "/home/u/ü.qcow2");
+        CHECK(info->storage[0].is_own && info->storage[1].is_own);
 
         CHECK_INT(info->n_nics, 2);
         CHECK_STR(info->nics[0].mac, "52:54:00:00:00:02");
@@ -611,7 +622,8 @@ TEST(reads_capabilities) {
         }
 }
 
-TEST_MAIN(reads_a_domain, reads_forwards, reads_rules_without_ranges_as_all_ports,
+TEST_MAIN(reads_a_domain, files_of_a_VM_that_this_is_a_clone_of_are_not_its_own, reads_forwards,
+          reads_rules_without_ranges_as_all_ports,
           leaves_out_rules_it_does_not_understand, takes_a_zone_for_the_interface,
           lists_vhostuser_only_with_passt, reads_memory_units, refuses_what_is_no_domain,
           refuses_huge_documents, adds_behind_the_rules_there_are,
