@@ -127,10 +127,9 @@ int domain_files_new(sd_event *event, domain_file_func_t func, void *userdata, D
 
 /* Reading */
 
-static int read_file(size_t folder, const char *name, char **ret) {
-        _cleanup_free_ char *directory = NULL, *path = NULL, *text = NULL;
-        _cleanup_close_ int fd = -EBADF;
-        struct stat st;
+/* Returns a file descriptor or a negative errno. */
+static int open_file(size_t folder, const char *name) {
+        _cleanup_free_ char *directory = NULL, *path = NULL;
         int r;
 
         r = folder_path(folder, &directory);
@@ -140,8 +139,18 @@ static int read_file(size_t folder, const char *name, char **ret) {
                 path = NULL;
                 return -ENOMEM;
         }
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
+        r = open(path, O_RDONLY | O_CLOEXEC);
+        return r < 0 ? -errno : r;
+}
+
+static int read_file(size_t folder, const char *name, char **ret) {
+        _cleanup_free_ char *text = NULL;
+        _cleanup_close_ int fd = open_file(folder, name);
+        struct stat st;
+
+        if (fd < 0)
+                return fd;
+        if (fstat(fd, &st) < 0)
                 return -errno;
         if (st.st_size > FILE_SIZE_MAX)
                 return -EFBIG;
@@ -191,6 +200,15 @@ int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_x
         *ret_live_xml = TAKE_PTR(live);
         *ret_stored_xml = TAKE_PTR(stored);
         return 0;
+}
+
+bool domain_files_is_save_incomplete(const char *name) {
+        static const char mark[16] = "LibvirtQemudPart";
+        _cleanup_close_ int fd = open_file(SAVED, name);
+        char begin[sizeof(mark)];
+
+        return fd >= 0 && read(fd, begin, sizeof(begin)) == sizeof(begin) &&
+               memcmp(begin, mark, sizeof(mark)) == 0;
 }
 
 void domain_files_each_active(domain_file_func_t func, void *userdata) {

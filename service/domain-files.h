@@ -28,6 +28,10 @@ DEFINE_CLEANUP(DomainFiles *, domain_files_free);
  * domain of this name. Returns 0, or a negative errno, -EBADMSG if it is not what is expected. */
 int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_xml);
 
+/* Whether the saved state of the domain of this name is what was written before something cut the
+ * save short: libvirt marks the file as whole when it is (qemuSaveImageCreate()). */
+bool domain_files_is_save_incomplete(const char *name);
+
 /* Calls func for each domain that libvirt has noted as active, by name. */
 void domain_files_each_active(domain_file_func_t func, void *userdata);
 

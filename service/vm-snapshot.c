@@ -15,8 +15,10 @@
 
 #include "autostart.h"
 #include "connection.h"
+#include "domain-files.h"
 #include "error.h"
 #include "host-port.h"
+#include "log.h"
 
 const char *vm_state_to_string(VMState state) {
         static const char *const names[] = {
@@ -185,29 +187,45 @@ static int read_definition(virDomainPtr domain, unsigned flags, char **ret_xml, 
 
 /* A VM that runs has no saved state. What there is of one is the rest of a save over which
  * libvirt's daemon has died, or of a restore; after the VM's end it would be taken for what it is
- * to go on from. One that is being restored is not at that point yet. */
-static void remove_rest_of_save(virDomainPtr domain, int state, int reason) {
-        if ((state == VIR_DOMAIN_RUNNING ||
-             (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER)) &&
-            virDomainHasManagedSaveImage(domain, 0) > 0)
-                (void) virDomainManagedSaveRemove(domain, 0);
+ * to go on from. One that is being restored is not at that point yet. One that is off cannot go on
+ * from a state that was not written to its end, when a logout or a loss of power cut the save
+ * short. */
+static bool is_rest_of_save(virDomainPtr domain, int state, int reason) {
+        return state == VIR_DOMAIN_RUNNING ||
+               (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER) ||
+               (state == VIR_DOMAIN_SHUTOFF &&
+                domain_files_is_save_incomplete(virDomainGetName(domain)));
+}
+
+/* Returns whether the VM has a saved state that it can go on from. */
+static int check_save(virDomainPtr domain, int state, int reason) {
+        int saved = virDomainHasManagedSaveImage(domain, 0);
+
+        if (saved <= 0 || !is_rest_of_save(domain, state, reason))
+                return saved;
+        if (virDomainManagedSaveRemove(domain, 0) >= 0)
+                log_write(LOG_NOTICE, &(LogSubject){ .vm = virDomainGetName(domain) },
+                          "VM '%s': removed what a save that was cut short has left",
+                          virDomainGetName(domain));
+        return 0;
 }
 
 /* Looking a domain up tells whether it is active: only then it has an ID. */
 static int read_state(virDomainPtr domain, VMSnapshot *s, bool known, sd_bus_error *error) {
-        int state, reason, persistent, saved;
+        int state, reason, persistent, saved = 0;
 
         s->active = virDomainGetID(domain) != (unsigned) -1;
         persistent = virDomainIsPersistent(domain);
-        saved = s->active ? 0 : virDomainHasManagedSaveImage(domain, 0);
-        if (persistent < 0 || saved < 0 || virDomainGetState(domain, &state, &reason, 0) < 0)
+        if (persistent < 0 || virDomainGetState(domain, &state, &reason, 0) < 0)
+                return error_from_libvirt(error, "read the state of a VM");
+        if (!s->active || !known)
+                saved = check_save(domain, state, reason);
+        if (saved < 0)
                 return error_from_libvirt(error, "read the state of a VM");
 
         s->persistent = persistent;
         s->state = state_from_libvirt(state, reason, saved);
         s->halted = state == VIR_DOMAIN_PAUSED && is_passing(reason);
-        if (!known)
-                remove_rest_of_save(domain, state, reason);
         return 0;
 }
 

@@ -91,6 +91,16 @@ TEST(a_status_that_is_written_is_told) {
         CHECK_INT(n_any, 0);
 }
 
+TEST(a_save_that_was_cut_short) {
+        CHECK(!domain_files_is_save_incomplete("web"));
+        write_file(in_root(SAVE "/web.save"), "LibvirtQemudPart and more", 25);
+        write_file(in_root(SAVE "/whole.save"), "LibvirtQemudSave and more", 25);
+        write_file(in_root(SAVE "/short.save"), "Libvirt", 7);
+        CHECK(domain_files_is_save_incomplete("web"));
+        CHECK(!domain_files_is_save_incomplete("whole"));
+        CHECK(!domain_files_is_save_incomplete("short"));
+}
+
 TEST(a_status_that_goes_is_told) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(domain_files_freep) DomainFiles *files = NULL;
@@ -263,7 +273,7 @@ TEST(a_start_that_was_cut_short_is_forgotten) {
 }
 
 TEST_MAIN(begins_in_a_folder_of_its_own, folders_that_are_not_there_are_not_watched,
-          a_status_that_is_written_is_told, a_status_that_goes_is_told,
+          a_status_that_is_written_is_told, a_save_that_was_cut_short, a_status_that_goes_is_told,
           a_saved_state_that_goes_is_told, without_the_variable_it_is_below_home,
           other_files_are_not, too_many_at_a_time_are_of_any, definitions_are_read,
           one_that_is_not_persistent_has_only_the_live_one, what_is_not_as_expected_is_refused,
