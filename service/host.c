@@ -26,6 +26,15 @@ static int format_version(unsigned long version, char **ret) {
         return 0;
 }
 
+static int read_qemu_version(virConnectPtr conn, char **ret) {
+        unsigned long version;
+
+        if (virConnectGetVersion(conn, &version) >= 0)
+                return format_version(version, ret);
+        *ret = strdup("");
+        return *ret ? 0 : -ENOMEM;
+}
+
 /* "passt 0.0~git20260728..." is the first line of passt's --version; "" if there is no passt. */
 static int read_passt_version(char **ret) {
         const char *const argv[] = { "passt", "--version", NULL };
@@ -64,10 +73,12 @@ static int read_capabilities(virConnectPtr conn, char **ret_arch, char ***ret_ty
         if (!xml)
                 return error_from_libvirt(error, "ask libvirt for its capabilities");
         r = capabilities_parse(xml, ret_arch, ret_types, ret_q35);
-        if (r == -ENODEV)
-                return sd_bus_error_set(error, USERVM_ERROR_NOT_SUPPORTED,
+        if (r == -ENODEV) {
+                (void) sd_bus_error_set(error, USERVM_ERROR_NOT_SUPPORTED,
                                         "libvirt finds no QEMU on this host; install it "
                                         "(qemu-system-x86 on Debian, qemu-kvm on Fedora)");
+                return r;
+        }
         if (r < 0)
                 return error_from_errno(error, -r, "understand libvirt's capabilities");
         return 0;
@@ -105,6 +116,7 @@ static int read_network_features(Host *host, bool passt) {
         return r;
 }
 
+/* QEMU may be installed later: what else there is shall be known then. */
 static int read_features(virConnectPtr conn, Host *host, sd_bus_error *error) {
         _cleanup_(strv_freep) char **types = NULL;
         _cleanup_free_ char *arch = NULL;
@@ -112,7 +124,9 @@ static int read_features(virConnectPtr conn, Host *host, sd_bus_error *error) {
         int r;
 
         r = read_capabilities(conn, &arch, &types, &q35, error);
-        if (r < 0)
+        if (r == -ENODEV)
+                sd_bus_error_free(error);
+        else if (r < 0)
                 return r;
         r = read_passt(conn, &passt, error);
         if (r < 0)
@@ -127,17 +141,17 @@ static int read_features(virConnectPtr conn, Host *host, sd_bus_error *error) {
 
 int host_read(virConnectPtr conn, Host **ret, sd_bus_error *error) {
         _cleanup_(host_freep) Host *host = new0(Host, 1);
-        unsigned long libvirt, qemu;
+        unsigned long libvirt;
         int r;
 
         if (!host)
                 return -ENOMEM;
-        if (virConnectGetLibVersion(conn, &libvirt) < 0 || virConnectGetVersion(conn, &qemu) < 0)
+        if (virConnectGetLibVersion(conn, &libvirt) < 0)
                 return error_from_libvirt(error, "ask libvirt for its version");
         r = format_version(libvirt, &host->libvirt_version);
         if (r < 0)
                 return r;
-        r = format_version(qemu, &host->qemu_version);
+        r = read_qemu_version(conn, &host->qemu_version);
         if (r < 0)
                 return r;
         r = read_passt_version(&host->passt_version);

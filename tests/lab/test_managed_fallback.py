@@ -150,6 +150,31 @@ class Fallback(managed.Story):
         self.assertEqual(lab.fetch(8084), "hello from web")
         self.assertAgree("web")
         self.assertIn("127.0.0.1:8082:82/tcp", self.forward_states("web"))
+
+    def test_a_saved_one_goes_on_without_pesto(self):
+        restart_uservmd(PROGRAMS)
+        self.bus.vm(self.path("web"), "Save")
+        self.start("web")
+        self.assertEqual(lab.wait_answer(8080), "hello from web")
+        self.delete("web", force=True)
+        self.assertNothingLeft()
+
+    # QEMU
+
+    def test_QEMU_that_is_installed_later(self):
+        make_programs(without=[name for name in os.listdir("/usr/bin") if name.startswith("qemu-")])
+        lab.systemctl("stop", UNIT)
+        for pid in lab.processes("libvirtd"):
+            lab.kill(pid)
+        restart_uservmd(PROGRAMS)
+        self.assertEqual(self.manager_property("NativeReason"), "")
+        self.assertFails("NotSupported", lambda: self.create(name="web"), says="QEMU")
+        for name in os.listdir("/usr/bin"):
+            if name.startswith("qemu-"):
+                os.symlink(f"/usr/bin/{name}", f"{PROGRAMS}/{name}")
+        self.create(name="web", forwards=["8080:80"])
+        self.assertEqual(self.network("web"), "managed")
+        self.assertEqual(lab.wait_answer(8080), "hello from web")
         self.delete("web", force=True)
         self.assertNothingLeft()
 
