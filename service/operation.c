@@ -71,7 +71,7 @@ static int run_on_domain(Operation *o, virConnectPtr conn) {
 
 /* What others did to the live VM, libvirt tells. */
 static bool is_live_known(const Operation *o) {
-        return o->type->spares_live && o->vm->n_live_changes == o->n_live_changes;
+        return o->type->spares_live && o->n_live_changes == o->n_live_changes_known;
 }
 
 static int read_vm(Operation *o, sd_bus_error *error) {
@@ -82,6 +82,7 @@ static int read_vm(Operation *o, sd_bus_error *error) {
         if (r < 0)
                 return r;
         o->n_changes = o->vm->n_changes;
+        o->n_live_changes = o->vm->n_live_changes;
         return vm_snapshot_read(conn, o->vm->uuid, &o->vm->network, is_live_known(o), &o->snapshot,
                                 error);
 }
@@ -94,7 +95,7 @@ static void read_result(Operation *o) {
         int r;
 
         r = read_vm(o, &error);
-        if (r == -ENOENT)
+        if (r == -ENOENT && !sd_bus_error_is_set(&error))
                 o->vanished = true;
         else if (r < 0) {
                 log_write(LOG_WARNING, OPERATION_SUBJECT(o), "VM '%s': %s", o->name ?: o->vm->uuid,
@@ -180,6 +181,7 @@ static bool take_result(Operation *o) {
 
         if (o->snapshot) {
                 o->vm->n_changes_read = o->n_changes;
+                o->vm->n_live_changes_read = o->n_live_changes;
                 return vm_update(o->vm, TAKE_PTR(o->snapshot), starts_or_stops ? type->name : NULL);
         }
         if (o->vanished)
@@ -223,7 +225,7 @@ static int operation_prepare(Operation *o) {
         o->name = strdup(o->vm->name ?: o->vm->uuid);
         if (!o->name)
                 return -ENOMEM;
-        o->n_live_changes = o->vm->n_live_changes;
+        o->n_live_changes_known = o->vm->n_live_changes_read;
         if (o->type == &refresh_type)
                 o->vm->refresh_waiting = false;
         else if (!o->vm->snapshot && !o->type->creates)

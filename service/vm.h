@@ -46,7 +46,7 @@ typedef struct VM {
          * them the snapshot is good: a worker notes the first before it reads. */
         _Atomic unsigned n_changes;
         _Atomic unsigned n_live_changes;
-        unsigned n_changes_read;
+        unsigned n_changes_read, n_live_changes_read;
 } VM;
 
 /* A VM that is not on the bus yet. name may be NULL: not known yet. */
