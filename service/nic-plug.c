@@ -54,8 +54,36 @@ static int detach(Connection *connection, Plug *p, const char *nic_xml) {
         if (r == 0)
                 return sd_bus_error_setf(p->error, USERVM_ERROR_BUSY,
                                          "The guest of VM '%s' does not let go of its NIC; is it "
-                                         "still booting? Try again, or without 'disruptive'",
+                                         "still booting? Try again, or without 'disruptive'. (If "
+                                         "it does later, it has none until its next start.)",
                                          p->name);
+        return r;
+}
+
+static int attach_one(const Plug *p, virDomainPtr domain, const char *nic_xml,
+                      sd_bus_error *error) {
+        if (virDomainAttachDeviceFlags(domain, nic_xml, VIR_DOMAIN_AFFECT_LIVE) < 0)
+                return error_from_libvirt(error, "put the NIC of VM '%s' back with its new "
+                                          "forwards", p->name);
+        return 0;
+}
+
+/* If libvirt's daemon dies over it, the next one is asked. */
+static int attach(Connection *connection, const Plug *p, const char *new_nic,
+                  const char *old_nic) {
+        _cleanup_domain_ virDomainPtr again = NULL;
+        int r;
+
+        r = attach_one(p, p->domain, new_nic, p->error);
+        if (r >= 0)
+                return 0;
+        if (connection_find_again(connection, p->domain, &again, NULL) > 0) {
+                sd_bus_error_free(p->error);
+                r = attach_one(p, again, new_nic, p->error);
+        }
+        if (r < 0 && attach_one(p, again ?: p->domain, old_nic, NULL) < 0)
+                log_write(LOG_ERR, &(LogSubject){ .vm = p->name },
+                          "VM '%s' is without its NIC until the next start", p->name);
         return r;
 }
 
@@ -76,13 +104,5 @@ int nic_plug_again(Connection *connection, virDomainPtr domain, const char *mac,
         r = detach(connection, &p, old_nic);
         if (r < 0)
                 return r;
-        if (virDomainAttachDeviceFlags(domain, new_nic, VIR_DOMAIN_AFFECT_LIVE) < 0) {
-                r = error_from_libvirt(error, "put the NIC of VM '%s' back with its new forwards",
-                                       name);
-                if (virDomainAttachDeviceFlags(domain, old_nic, VIR_DOMAIN_AFFECT_LIVE) < 0)
-                        log_write(LOG_ERR, &(LogSubject){ .vm = name },
-                                  "VM '%s' is without its NIC until the next start", name);
-                return r;
-        }
-        return 0;
+        return attach(connection, &p, new_nic, old_nic);
 }
