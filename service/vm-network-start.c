@@ -164,6 +164,10 @@ static int read_saved_macs(virDomainPtr domain, char ***ret, sd_bus_error *error
         int r;
 
         xml = virDomainManagedSaveGetXMLDesc(domain, 0);
+        if (!xml && virGetLastErrorCode() == VIR_ERR_NO_SUPPORT) {
+                *ret = new0(char *, 1); /* a driver without networks that we could manage */
+                return *ret ? 0 : -ENOMEM;
+        }
         if (!xml)
                 return error_from_libvirt(error, "read how VM '%s' was saved", name);
         r = vm_network_read_macs(xml, ret);
@@ -258,10 +262,10 @@ int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool manage
         int r, saved;
 
         *ret = NULL;
-        if (!managed)
+        saved = virDomainHasManagedSaveImage(domain, 0);
+        if (!managed && saved == 0)
                 return start_native(domain, error);
 
-        saved = virDomainHasManagedSaveImage(domain, 0);
         stored_xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
         if (saved < 0 || !stored_xml || virDomainGetUUIDString(domain, uuid) < 0)
                 return error_from_libvirt(error, "read the definition of VM '%s'", name);

@@ -102,6 +102,13 @@ static int start_passt(NetworkNic *nic, const LiveNic *live, const ForwardList *
         return r;
 }
 
+static const LiveNic *find_live_nic(const LiveNics *live, const char *mac) {
+        for (size_t i = 0; i < live->n; i++)
+                if (streq(live->items[i].mac, mac))
+                        return &live->items[i];
+        return NULL;
+}
+
 static int start_nic(VMNetwork *n, const char *uuid, const LiveNic *live, sd_bus_error *error) {
         NetworkNic *nic;
         int r;
@@ -123,10 +130,13 @@ int vm_network_start_passts(const char *uuid, const LiveNics *live, char *const 
 
         if (!n)
                 return -ENOMEM;
-        for (size_t i = 0; i < live->n; i++) {
-                if (macs && !strv_contains(macs, live->items[i].mac))
-                        continue;
-                r = start_nic(n, uuid, &live->items[i], error);
+        for (size_t i = 0; macs ? macs[i] != NULL : i < live->n; i++) {
+                /* One that is no longer in the stored definition is still waited for. */
+                const LiveNic unknown = { .mac = macs ? macs[i] : NULL };
+
+                r = start_nic(n, uuid,
+                              macs ? find_live_nic(live, macs[i]) ?: &unknown : &live->items[i],
+                              error);
                 if (r < 0) {
                         vm_network_stop(n);
                         return r;
@@ -204,13 +214,6 @@ static bool nic_is_alive(NetworkNic *nic) {
         struct pollfd p = { .fd = nic->pidfd, .events = POLLIN };
 
         return nic->pidfd >= 0 && poll(&p, 1, 0) == 0;
-}
-
-static const LiveNic *find_live_nic(const LiveNics *live, const char *mac) {
-        for (size_t i = 0; i < live->n; i++)
-                if (streq(live->items[i].mac, mac))
-                        return &live->items[i];
-        return NULL;
 }
 
 int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error) {
@@ -543,10 +546,8 @@ int vm_network_remove_forward(NetworkNic *nic, const Forward *f, sd_bus_error *e
 
         if (!found)
                 return -ENOENT;
-        /* A passt that could not be started anew has no table. */
-        r = found->state == FORWARD_FAILED && !nic_is_alive(nic)
-                    ? 0
-                    : passt_remove_forward(&nic->paths, found, error);
+        /* A passt that has ended will be started without it. */
+        r = nic_is_alive(nic) ? passt_remove_forward(&nic->paths, found, error) : 0;
         if (r < 0)
                 return r;
         forward_list_remove(&nic->forwards, found - nic->forwards.items);

@@ -134,16 +134,13 @@ class Passt(managed.Story):
     def test_what_is_called_meanwhile_fails_or_is_kept(self):
         """Nothing that has been reported as done is lost when it is back."""
         type(self).expected = {forward["spec"] for forward in self.forwards("web")}
-        for spec, how in (("8084:84", self.add), ("8081", self.remove)):
-            try:
-                how("web", spec if how == self.add else f"*:{spec}")
-            except client.Error as error:
-                lab.comment(f"{how.__name__} meanwhile: {error}")
-                continue
-            if how == self.add:
-                self.expected.add("127.0.0.1:8084:84/tcp")
-            else:
-                self.expected.discard("*:8081:81/tcp")
+        try:
+            self.add("web", "8084:84")
+            self.expected.add("127.0.0.1:8084:84/tcp")
+        except client.Error as error:
+            lab.comment(f"to add one meanwhile: {error}")
+        self.remove("web", "*:8081")  # it may be why passt cannot be started
+        self.expected.remove("*:8081:81/tcp")
 
     def test_a_port_that_was_taken_meanwhile(self):
         """Its forward is failed and says whose it is; all others are back, by themselves."""

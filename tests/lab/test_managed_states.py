@@ -6,6 +6,7 @@ the other way round."""
 import os
 import socket
 import time
+import xml.etree.ElementTree as ElementTree
 
 import lab  # first: it says where the others are
 import client
@@ -58,7 +59,8 @@ class States(managed.Story):
         how()
         lab.wait_no_answer(8080)
         self.assertRight("web")
-        self.assertEqual(managed.passts(), passts)
+        # The passt of 2026-07-28 may end while the guest's queues go away: it is another one then.
+        self.assertEqual(list(managed.passts().values()), list(passts.values()))
 
     def test_reset(self):
         self.check_boots_again(lambda: self.bus.vm(self.path("web"), "Reset"))
@@ -116,18 +118,43 @@ class States(managed.Story):
         self.start("web")
         self.check_restored()
 
-    def test_the_rest_of_a_save(self):
-        """Over which both daemons have died. It is nothing that the VM could go on from."""
+    def test_a_NIC_that_is_not_stored_any_more(self):
+        """QEMU comes back with it, and waits for its passt."""
+        self.bus.vm(self.path("web"), "Save")
+        domain = lab.definition("web")
+        domain.find("./devices/interface/mac").set("address", "52:54:00:00:00:99")
+        lab.define(domain)
+        self.start("web")
+        self.assertIn("restored", lab.virsh("domstate", "--reason", "web"))
+        self.assertEqual(self.state("web"), "running")
+        self.power_off("web")
+        lab.define(ElementTree.fromstring(self.stored))
+        self.start("web")
+        self.assertRight("web")
+
+    def leave_rest_of_save(self):
+        """Both daemons have died over it. It is nothing that the VM could go on from."""
         lab.systemctl("stop", UNIT)
         (libvirtd,) = lab.processes("libvirtd")
         lab.kill(libvirtd)
         os.makedirs(SAVES, exist_ok=True)
         with open(f"{SAVES}/web.save", "xb") as file:
             file.write(b"LibvirtQemudPart".ljust(4096, b"\0"))
+
+    def test_the_rest_of_a_save(self):
+        self.leave_rest_of_save()
         self.assertRight("web")
         self.assertFalse(os.path.exists(f"{SAVES}/web.save"))
         self.power_off("web")
         self.assertEqual(self.state("web"), "shutoff")
+        self.start("web")
+        self.assertRight("web")
+
+    def test_the_rest_of_a_save_of_a_VM_that_is_off(self):
+        self.power_off("web")
+        self.leave_rest_of_save()
+        self.assertEqual(self.state("web"), "shutoff")
+        self.assertFalse(os.path.exists(f"{SAVES}/web.save"))
         self.start("web")
         self.assertRight("web")
 
