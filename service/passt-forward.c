@@ -304,7 +304,7 @@ static int refuse(const char *what, const char *complaint, sd_bus_error *error) 
                                  isempty(line) ? "passt gave no reason" : line);
 }
 
-/* Has pesto change the table, and returns when that is done. */
+/* Has pesto change the table, and returns when that is done; -ETIMEDOUT: or may be done later. */
 static int apply(const PasstPaths *paths, const char *const arguments[], char **ret_complaint,
                  sd_bus_error *error) {
         _cleanup_free_ char *output = NULL, *complaint = NULL;
@@ -315,8 +315,10 @@ static int apply(const PasstPaths *paths, const char *const arguments[], char **
                 return r;
         if (!complaint) {
                 r = wait_until_applied(paths->control);
-                if (r < 0)
-                        return refuse_silence(r, error);
+                if (r < 0) {
+                        (void) refuse_silence(r, error);
+                        return -ETIMEDOUT;
+                }
         }
 
         *ret_complaint = TAKE_PTR(complaint);
@@ -529,7 +531,7 @@ int passt_add_forward(const PasstPaths *paths, const Forward *f, sd_bus_error *e
 
         q = passt_remove_forward(paths, f, error);
         if (q < 0)
-                return q;
+                return -ETIMEDOUT;
         if (r < 0)
                 return error_from_errno(error, -r, "see whether %s listens", spec);
         return explain_silence(paths, f, spec, port, error);

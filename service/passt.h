@@ -63,6 +63,7 @@ void passt_stop(const PasstPaths *paths, int known_pidfd);
 
 /* Adds a forward, verified to listen on every port of it (host_port_listening()), or takes it out
  * again: passt reports success when a bind fails, and a rule that failed blocks all later ones.
+ * -ETIMEDOUT, with error set: passt may add it all the same, later.
  * PasstFailed with the reason: who has the port, or which older forward blocks; ForwardExists on a
  * duplicate; NotSupported when passt's table is full (255 rules).
  * Each change makes passt bind all its forwards anew, see passt-forward.c: what is established goes

@@ -39,6 +39,7 @@ typedef struct ForwardChange {
         bool live;       /* change passt's table, if the NIC has a passt of ours */
         bool replug;     /* re-plug the NIC if it has not */
         bool single;     /* the VM has one NIC, so there is no question which */
+        bool active;     /* of one to be removed: it listens, and is to */
 } ForwardChange;
 
 static void forward_change_free(void *data) {
@@ -150,11 +151,27 @@ static int prepare_change(Operation *o, sd_bus_error *error) {
         c->store = c->options.persistent;
         c->live = s->managed;
         c->replug = c->options.disruptive && s->active;
+        if (c->replug && !s->managed && vm_state(o->vm) == VM_PAUSED)
+                return sd_bus_error_setf(error, USERVM_ERROR_BUSY,
+                                         "VM '%s' is paused, so its guest cannot let go of its "
+                                         "NIC; resume it first, or leave 'disruptive' out",
+                                         o->name);
         c->single = s->stored->n_nics == 1;
         return forward_list_copy(&s->forwards, &c->own);
 }
 
 /* Add */
+
+/* passt may have taken it all the same. */
+static int add_to_passt(Operation *o, NetworkNic *nic, sd_bus_error *error) {
+        const ForwardChange *c = o->data;
+        int r;
+
+        r = vm_network_add_forward(nic, &c->forward, error);
+        if (r == -ETIMEDOUT)
+                o->vm->network->in_doubt = true;
+        return r;
+}
 
 /* The VM has a forward that overlaps. If it is the same one, half of what is wanted may be done
  * already: live for this run only, or stored and not live. Returns whether that is so. */
@@ -293,7 +310,7 @@ static int store_and_add_live(Operation *o, virDomainPtr domain, NetworkNic *nic
         int r;
 
         threaded = pthread_create(&thread, NULL, storing_main, &s) == 0;
-        r = vm_network_add_forward(nic, &c->forward, error);
+        r = add_to_passt(o, nic, error);
         if (threaded)
                 pthread_join(thread, NULL);
         else if (r >= 0)
@@ -342,14 +359,13 @@ static int add_stored(Operation *o, virDomainPtr domain, const char *old_xml, sd
 
 /* What is stored already. */
 static int add_live(Operation *o, const char *stored_xml, sd_bus_error *error) {
-        const ForwardChange *c = o->data;
         NetworkNic *nic;
         int r;
 
         r = find_managed_nic(o, stored_xml, &nic);
         if (r < 0)
                 return r;
-        return nic ? vm_network_add_forward(nic, &c->forward, error) : 0;
+        return nic ? add_to_passt(o, nic, error) : 0;
 }
 
 static int add_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
@@ -365,7 +381,7 @@ static int add_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus
         if (r < 0)
                 return r;
         if (!c->options.persistent)
-                return vm_network_add_forward(&o->vm->network->nics[0], &c->forward, error);
+                return add_to_passt(o, &o->vm->network->nics[0], error);
         r = read_stored(domain, o->name, &old_xml, error);
         if (r < 0)
                 return r;
@@ -457,6 +473,7 @@ static int remove_prepare(Operation *o, sd_bus_error *error) {
                 return r;
         memcpy(c->forward.interface, found->interface, sizeof(c->forward.interface));
         c->store = c->store && found->persistent;
+        c->active = found->state == FORWARD_ACTIVE;
         return 0;
 }
 
@@ -511,6 +528,11 @@ static int remove_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
                 return remove_live(o, domain, nic, old_xml, error);
         if (c->store)
                 return remove_stored(o, domain, old_xml, c->replug ? old_xml : NULL, error);
+        if (c->active)
+                return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
+                                         "The forward is of a NIC of VM '%s' whose network is "
+                                         "'native', where none can be removed for this run only",
+                                         o->name);
         if (!c->replug)
                 return 0; /* removed before; it listens until the next start */
 
