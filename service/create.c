@@ -52,26 +52,53 @@ static void creation_free(void *data) {
         free(c);
 }
 
-/* The files that VMs have, to be compared with those that are wanted. */
-static int copy_disk_users(Manager *m, DiskUsers *ret) {
+static int add_disk_users(const VM *vm, DiskUsers *ret) {
+        const DomainInfo *info = vm->snapshot->stored;
+        int r = 0;
+
+        for (size_t i = 0; i < info->n_disks && r >= 0; i++)
+                if (info->disks[i].path)
+                        r = disk_users_add(ret, vm->name, info->disks[i].path,
+                                           !info->disks[i].read_only, false);
+        for (size_t i = 0; i < info->n_storage && r >= 0; i++) {
+                const DomainStorage *storage = &info->storage[i];
+
+                if (storage->is_setup) /* there may be a password in it */
+                        r = disk_users_add(ret, vm->name, storage->path, true, false);
+                if (storage->base && r >= 0)
+                        r = disk_users_add(ret, vm->name, storage->base, false, true);
+        }
+        return r;
+}
+
+static int add_disk_users_to_be(const VM *vm, DiskUsers *ret) {
+        const Creation *c = vm->operations->data;
+        int r = 0;
+
+        for (size_t i = 0; i < c->settings->n_disks && r >= 0; i++) {
+                const DiskSettings *d = &c->settings->disks[i];
+
+                if (d->disk)
+                        r = disk_users_add(ret, vm->name, d->disk, true, false);
+                else if (d->image)
+                        r = disk_users_add(ret, vm->name, d->image, false, true);
+        }
+        return r;
+}
+
+/* The files that other VMs have, those being created too, to be compared with those that are
+ * wanted. */
+static int copy_disk_users(const VM *vm, DiskUsers *ret) {
+        const Manager *m = vm->manager;
         int r = 0;
 
         for (size_t i = 0; i < m->n_vms && r >= 0; i++) {
-                const VM *vm = m->vms[i];
-                const DomainInfo *info = vm->snapshot ? vm->snapshot->stored : NULL;
+                const VM *other = m->vms[i];
 
-                for (size_t j = 0; info && j < info->n_disks && r >= 0; j++)
-                        if (info->disks[j].path)
-                                r = disk_users_add(ret, vm->name, info->disks[j].path,
-                                                   !info->disks[j].read_only, false);
-                for (size_t j = 0; info && j < info->n_storage && r >= 0; j++) {
-                        const DomainStorage *storage = &info->storage[j];
-
-                        if (storage->is_setup) /* there may be a password in it */
-                                r = disk_users_add(ret, vm->name, storage->path, true, false);
-                        if (storage->base && r >= 0)
-                                r = disk_users_add(ret, vm->name, storage->base, false, true);
-                }
+                if (other->snapshot)
+                        r = add_disk_users(other, ret);
+                else if (other != vm && other->operations && other->operations->type->creates)
+                        r = add_disk_users_to_be(other, ret);
         }
         return r;
 }
@@ -83,7 +110,7 @@ static int create_prepare(Operation *o, sd_bus_error *error) {
 
         c->managed = manager_can_manage(o->vm->manager);
         c->storage.uuid = o->vm->uuid;
-        r = copy_disk_users(o->vm->manager, &c->users);
+        r = copy_disk_users(o->vm, &c->users);
         if (r >= 0 && settings_need_copy(c->settings))
                 r = job_new(o->vm->manager, JOB_COPY, o->vm->name, &o->job);
         if (r < 0)

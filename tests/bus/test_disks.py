@@ -332,6 +332,20 @@ class Jobs(daemon.Case):
         self.open_gate()
         self.create.result()
 
+    def test_what_it_is_to_have_is_taken(self):
+        disk = f"{self.daemon.home}/data.qcow2"
+        qemu_img("create", "-q", "-f", "qcow2", disk, "1M")
+        self.bus.send(client.ROOT, client.MANAGER, "CreateVM", "(a{sv})", client.dictionary(
+            {"name": "second", "disk": disk, "disks": [{"image": self.image, "copy": True}]}))
+        self.bus.wait_signal("InterfacesAdded",
+                             lambda signal: client.JOB in signal.arguments[1])
+        for use in "disk", "image":
+            self.assertFails("ImageUnusable", self.bus.create, name="third", says="'second'",
+                             **{use: disk})
+        self.assertFails("ImageUnusable", self.bus.create, name="third", says=["'web'", "'image'"],
+                         disk=self.image)
+        self.bus.create(name="third", image=self.image, start=False)
+
     def test_a_kill_leaves_nothing(self):
         self.wait_progress()
         self.assertTrue(self.half_made())
