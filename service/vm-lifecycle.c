@@ -125,10 +125,15 @@ static int pause_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_b
         return 0;
 }
 
+/* libvirt does not resume a guest that has suspended itself. */
 static int resume_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
-        if (virDomainResume(domain) < 0)
-                return error_from_libvirt(error, "resume VM '%s'", o->name);
-        return 0;
+        int state, r;
+
+        r = virDomainGetState(domain, &state, NULL, 0);
+        if (r >= 0)
+                r = state == VIR_DOMAIN_PMSUSPENDED ? virDomainPMWakeup(domain, 0)
+                                                    : virDomainResume(domain);
+        return r < 0 ? error_from_libvirt(error, "resume VM '%s'", o->name) : 0;
 }
 
 static int need_paused(Operation *o, sd_bus_error *error) {

@@ -198,5 +198,17 @@ class States(managed.Story):
         self.assertNothingLeft()
 
 
+class Suspended(lab.Story):
+    def test_a_guest_that_suspended_itself(self):
+        path = self.create(name="tired", cmdline=f'{lab.CMDLINE} rdinit=/bin/busybox -- sh -c '
+                           '"busybox mount -t sysfs sysfs /sys; echo mem >/sys/power/state; '
+                           'while busybox sleep 1; do echo awake; done"')
+        self.bus.wait(lambda: self.state("tired") == "paused", "the guest to suspend itself",
+                      1000 * lab.BOOT_TIMEOUT_SEC)
+        self.bus.vm(path, "Resume")
+        self.wait_state("tired", "running")
+        lab.wait_console("tired", "awake")
+
+
 if __name__ == "__main__":
     tap.main()
