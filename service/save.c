@@ -2,7 +2,8 @@
 
 /* virDomainManagedSave(3) returns when all is written. How far it is, libvirt tells only if it is
  * asked (virDomainGetJobInfo(3)), and it can be ended by another call only (virDomainAbortJob(3)).
- * So a thread asks five times a second, for as long as the save lasts. */
+ * So a thread asks five times a second, for as long as the save lasts. To abort it before libvirt
+ * has begun to write has no effect, so that is repeated as often. */
 
 #include "save.h"
 
@@ -31,13 +32,13 @@ static void report(const Watcher *w) {
                            info.dataProcessed);
 }
 
-/* Once it has been asked to end it is only waited for. */
 static void *watcher_main(void *userdata) {
         const Watcher *w = userdata;
         struct pollfd fds[] = {
                 { .fd = w->done_fd, .events = POLLIN },
                 { .fd = job_cancel_fd(w->job), .events = POLLIN },
         };
+        bool cancelled = false;
 
         for (;;) {
                 if (poll(fds, ELEMENTSOF(fds), INTERVAL_MSEC) < 0 && errno != EINTR)
@@ -45,9 +46,11 @@ static void *watcher_main(void *userdata) {
                 if (fds[0].revents != 0)
                         return NULL;
                 if (fds[1].revents != 0) {
-                        (void) virDomainAbortJob(w->domain);
-                        fds[1].fd = -EBADF;
+                        cancelled = true;
+                        fds[1].fd = -EBADF; /* it can be read ever after */
                 }
+                if (cancelled)
+                        (void) virDomainAbortJob(w->domain);
                 report(w);
         }
 }
