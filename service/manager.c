@@ -654,6 +654,7 @@ Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
         m->stopping = true;
+        job_cancel_copies(m); /* the workers are waited for */
         worker_pool_free(m->workers);
         for (size_t i = 0; i < m->n_vms; i++)
                 vm_unref(m->vms[i]);

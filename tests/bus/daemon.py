@@ -15,6 +15,7 @@ from client import GLib
 
 USERVMD = os.environ["USERVMD"]
 EXIT_TIMEOUT_SEC = 20
+BUS_CONFIG = f"{os.path.dirname(os.path.abspath(__file__))}/session.conf"
 
 
 def domain(name, number, *, devices="", running=False, memory="1048576"):
@@ -41,6 +42,17 @@ PASST = "#!/bin/sh\necho 'passt 0.0~test'\n"
 NO_PASST = "#!/bin/sh\nexit 1\n"
 
 USER_NIC = "<interface type='user'><mac address='52:54:00:00:00:01'/></interface>"
+
+
+def start_bus(case):
+    """Another session bus than that of the tests, which ends with the test at the latest. Returns
+    its process and its address."""
+    bus = subprocess.Popen(["dbus-daemon", f"--config-file={BUS_CONFIG}", "--nofork",
+                            "--print-address"], stdout=subprocess.PIPE, text=True)
+    case.addCleanup(bus.stdout.close)
+    case.addCleanup(bus.wait)
+    case.addCleanup(bus.terminate)
+    return bus, bus.stdout.readline().strip()
 
 
 class Daemon:

@@ -13,7 +13,6 @@ from client import Gio, GLib, dictionary
 from daemon import domain
 from rawbus import RawBus
 
-BUS_CONFIG = f"{os.path.dirname(os.path.abspath(__file__))}/session.conf"
 FLOOD = 10000  # calls
 KERNEL = "/proc/version"  # any file will do
 
@@ -75,14 +74,9 @@ class Life(daemon.Case):
     def test_so_does_one_in_the_same_runtime_folder(self):
         """It has another bus, where it would get the name. It has not touched anything: what the
         first one is making looks like what was left behind."""
-        bus = subprocess.Popen(["dbus-daemon", f"--config-file={BUS_CONFIG}", "--nofork",
-                                "--print-address"], stdout=subprocess.PIPE, text=True)
-        self.addCleanup(bus.stdout.close)
-        self.addCleanup(bus.wait)
-        self.addCleanup(bus.terminate)
         second = daemon.Daemon()
         self.addCleanup(second.remove)
-        second.bus_address = bus.stdout.readline().strip()
+        _, second.bus_address = daemon.start_bus(self)
         second.runtime = self.daemon.runtime
         passt = f"{second.runtime}/libvirt/qemu/run/passt"
         os.makedirs(passt, 0o700)

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import unittest.mock
 
 import client
 import daemon
@@ -267,7 +268,7 @@ class Disks(daemon.Case):
         self.assertFails("Busy", self.bus.vm, path, "Rename", "(s)", "web", says="running")
 
 
-class Jobs(daemon.Case):
+class Copying(daemon.Case):
     domains = [domain("old", 1)]
     programs = {"qemu-img": SLOW_QEMU_IMG % "convert"}
 
@@ -303,6 +304,8 @@ class Jobs(daemon.Case):
     def half_made(self):
         return [name for name in self.files() if ".uservm-" in name]
 
+
+class Jobs(Copying):
     def test_a_copy_is_a_job_while_it_lasts(self):
         self.assertEqual(self.property("Operation"), "copy")
         self.assertEqual(self.property("VM"), "web")
@@ -363,6 +366,23 @@ class Jobs(daemon.Case):
         self.wait_progress()
         self.assertEqual(self.daemon.stop(), 0)
         self.assertFails("Cancelled", self.create.result)
+        self.assertEqual(self.half_made(), [])
+
+
+class JobsOfALostBus(Copying):
+    def setUp(self):
+        self.session_bus, address = daemon.start_bus(self)
+        with unittest.mock.patch.dict(os.environ, DBUS_SESSION_BUS_ADDRESS=address):
+            super().setUp()
+
+    def tearDown(self):
+        """There is no name to be free."""
+
+    def test_the_end_does_not_wait_for_a_copy(self):
+        self.wait_progress()
+        self.session_bus.terminate()
+        self.assertEqual(self.daemon.wait_exit(), 1)
+        self.assertIn("The session bus has gone away", self.daemon.log())
         self.assertEqual(self.half_made(), [])
 
 
