@@ -286,10 +286,12 @@ static void forget_all(VM *vm) {
                 vm_bus_changed(vm, (const char *[]){ "NetworkError", NULL });
 }
 
+/* A VM that could not be read may have a network all the same. What is to be done about a passt
+ * that ends depends on its state, so the next reading will do for that. */
 void network_watch_update(VM *vm) {
         int r;
 
-        if (!vm->network) {
+        if (!vm->network || !vm->snapshot) {
                 forget_all(vm);
                 return;
         }
