@@ -102,7 +102,8 @@ static int shutdown_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
 
 static int power_off_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
                          sd_bus_error *error) {
-        if (virDomainDestroy(domain) < 0)
+        if (virDomainDestroy(domain) < 0 &&
+            virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
                 return error_from_libvirt(error, "power off VM '%s'", o->name);
         return 0;
 }
@@ -372,13 +373,6 @@ static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *er
         return error_from_libvirt(error, "delete VM '%s'", o->name);
 }
 
-static int end_domain(Operation *o, virDomainPtr domain, sd_bus_error *error) {
-        if (virDomainDestroy(domain) < 0 &&
-            virGetLastErrorCode() != VIR_ERR_OPERATION_INVALID) /* it stopped by itself just now */
-                return error_from_libvirt(error, "power off VM '%s'", o->name);
-        return 0;
-}
-
 /* Another tool may have started it since it was read. */
 static int check_stopped(Operation *o, virDomainPtr domain, sd_bus_error *error) {
         const Deletion *d = o->data;
@@ -387,7 +381,7 @@ static int check_stopped(Operation *o, virDomainPtr domain, sd_bus_error *error)
                 return 0;
         if (!d->options.force)
                 return refuse_running(o, error);
-        return end_domain(o, domain, error);
+        return power_off_run(o, virDomainGetConnect(domain), domain, error);
 }
 
 /* The definition goes last but for the files, which are only hidden before that: so what is cut
@@ -414,9 +408,11 @@ static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         Deletion *d = o->data;
         int r;
 
-        r = d->active ? end_domain(o, domain, error) : 0;
-        if (r < 0)
-                return r;
+        if (d->active) {
+                r = power_off_run(o, conn, domain, error);
+                if (r < 0)
+                        return r;
+        }
         d->storage.uuid = o->vm->uuid;
         r = delete_all(o, domain, error);
         if (r == -ENOTCONN)
