@@ -15,5 +15,6 @@ int autostart_unit_name(const char *name, char **ret);
 bool autostart_enabled(const char *name);
 
 /* Enables or disables the unit through the user's systemd manager. Blocks: on a worker only.
- * NotSupported when there is no systemd user manager on the session bus. */
+ * NotSupported when there is no systemd user manager on the session bus. If systemd then fails to
+ * read its units anew, that is only logged. */
 int autostart_set(const char *name, bool enable, sd_bus_error *error);

@@ -2,12 +2,13 @@
 """What a VM's methods do to its state, what they refuse, and that the bus is told of changes when
 there are any, and only then."""
 
+import os
 import time
 
 import client
 import daemon
 import tap
-from client import changes
+from client import Gio, GLib, changes
 from daemon import domain
 
 OFF, ON, PAUSED, SAVED = "shutoff", "running", "paused", "saved"
@@ -42,6 +43,20 @@ REFUSALS = [
 # The methods that the manager has, too.
 MANAGER_METHODS = {"Start": "StartVM", "Shutdown": "ShutdownVM", "PowerOff": "PowerOffVM",
                    "Reboot": "RebootVM"}
+
+SYSTEMD = """
+    <node>
+      <interface name="org.freedesktop.systemd1.Manager">
+        <method name="EnableUnitFiles">
+          <arg type="as" direction="in"/>
+          <arg type="b" direction="in"/>
+          <arg type="b" direction="in"/>
+          <arg type="b" direction="out"/>
+          <arg type="a(sss)" direction="out"/>
+        </method>
+        <method name="Reload"/>
+      </interface>
+    </node>"""
 
 
 class Lifecycle(daemon.Case):
@@ -148,6 +163,27 @@ class Lifecycle(daemon.Case):
         self.assertIs(self.bus.get(self.path, "Autostart"), False)
         self.assertEqual([list(change) for change in changes(self.bus.take_signals(), self.path)],
                          [["LastError"]])
+
+    def test_autostart_when_systemd_does_not_reload(self):
+        folder = f"{self.daemon.home}/.config/systemd/user/default.target.wants"
+
+        def answer(connection, sender, path, interface, method, arguments, invocation):
+            if method == "Reload":
+                invocation.return_dbus_error("org.freedesktop.systemd1.Failed", "no time for that")
+                return
+            os.makedirs(folder)
+            os.symlink("nowhere", f"{folder}/{arguments.unpack()[0][0]}")
+            invocation.return_value(GLib.Variant("(ba(sss))", (True, [])))
+
+        self.bus.connection.register_object(
+            "/org/freedesktop/systemd1", Gio.DBusNodeInfo.new_for_xml(SYSTEMD).interfaces[0],
+            answer, None, None)
+        self.bus.call("/", "org.freedesktop.DBus", "RequestName", "(su)",
+                      "org.freedesktop.systemd1", 0, destination="org.freedesktop.DBus")
+        self.bus.send(self.path, client.PROPERTIES, "Set", "(ssv)", client.VM, "Autostart",
+                      client.variant(True)).result()
+        self.assertTrue(self.bus.get(self.path, "Autostart"))
+        self.assertIn("no time for that", self.daemon.log())
 
     def test_autostart_that_is_no_boolean(self):
         self.assertFails(client.INVALID_ARGS, self.bus.set, self.path, "Autostart", "yes",
