@@ -150,11 +150,13 @@ class Population:
         that may be, by UUID, of those that may not be as they were. Returns the violations that are
         left and the seconds that it took."""
         begin = time.monotonic()
+        with contextlib.suppress(GLib.Error):
+            self.reconnect()  # for which systemd may need longer, see faults.KillBus
+        end = time.monotonic() + RECOVERY_SEC
         while True:
             violations = self.attempt(allowed, unknown, extra, comes_back)
-            seconds = time.monotonic() - begin
-            if not violations or seconds > RECOVERY_SEC:
-                return violations, seconds
+            if not violations or time.monotonic() > end:
+                return violations, time.monotonic() - begin
             time.sleep(0.05)
 
     def attempt(self, allowed, unknown, extra, comes_back):
