@@ -66,6 +66,11 @@ static bool endpoint_set(const char *address, uint16_t port, Endpoint *ret) {
         return true;
 }
 
+/* From here one gets to the loopback interface only. */
+static bool reachable(const uservm_forward *f) {
+        return !f->interface || streq(f->interface, "lo");
+}
+
 bool endpoint_find(const uservm_vm *vm, uint16_t guest_port, Endpoint *ret_endpoint,
                    const uservm_forward **ret_other) {
         const uservm_forward *other = NULL;
@@ -75,7 +80,7 @@ bool endpoint_find(const uservm_vm *vm, uint16_t guest_port, Endpoint *ret_endpo
                 unsigned host_port = f->host_port + (unsigned) (guest_port - f->guest_port);
 
                 if (!streq(f->protocol, "tcp") || guest_port < f->guest_port ||
-                    guest_port > f->guest_port_end || excluded(f, host_port))
+                    guest_port > f->guest_port_end || excluded(f, host_port) || !reachable(f))
                         continue;
                 if (f->state != USERVM_FORWARD_ACTIVE && f->state != USERVM_FORWARD_REMOVING)
                         other = f;

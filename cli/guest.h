@@ -19,8 +19,8 @@ typedef union Endpoint {
         struct sockaddr_in6 ipv6;
 } Endpoint;
 
-/* Finds an active TCP forward to a guest port. Returns false if there is none; then *ret_other is
- * one that is not active, or NULL. */
+/* Finds an active TCP forward to a guest port that is not bound to an interface other than lo.
+ * Returns false if there is none; then *ret_other is one that is not active, or NULL. */
 bool endpoint_find(const uservm_vm *vm, uint16_t guest_port, Endpoint *ret_endpoint,
                    const uservm_forward **ret_other);
 

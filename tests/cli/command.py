@@ -26,12 +26,15 @@ TIMEOUT_SEC = 30
 OK, FAILED, USAGE, NOT_FOUND, TIMEOUT = range(5)
 
 
+def port_forward(host, guest, protocol="tcp", interface=None):
+    dev = f" dev='{interface}'" if interface else ""
+    return (f"<portForward proto='{protocol}' address='127.0.0.1'{dev}>"
+            f"<range start='{host}' to='{guest}'/></portForward>")
+
+
 def passt_nic(*rules):
-    """A NIC with forwards, each (host port, guest port) or with its protocol as third."""
-    text = ""
-    for host, guest, *protocol in rules:
-        text += (f"<portForward proto='{(protocol or ['tcp'])[0]}' address='127.0.0.1'>"
-                 f"<range start='{host}' to='{guest}'/></portForward>")
+    """A NIC with forwards, each with the arguments of port_forward()."""
+    text = "".join(port_forward(*rule) for rule in rules)
     return (f"<interface type='user'><mac address='52:54:00:00:00:01'/>"
             f"<backend type='passt'/>{text}</interface>")
 

@@ -36,7 +36,8 @@ class Waiting(command.Case):
         self.guest = Guest(lambda connection: self.treat(connection))
         self.addCleanup(self.guest.close)
         self.other_port = free_port()
-        nic = passt_nic((self.guest.port, self.guest_port), (self.other_port, 81))
+        nic = passt_nic((self.guest.port, self.guest_port), (self.other_port, 81),
+                        (self.other_port + 1, 83, "tcp", "eth0"))
         self.domains = [domain("web", 1, devices=nic, running=True),
                         domain("off", 2, devices=USER_NIC),
                         domain("plain", 3, devices=USER_NIC, running=True)]
@@ -95,6 +96,8 @@ class Answers(Waiting):
     def test_no_forward_that_works(self):
         self.refused(FAILED, "wait", "web", "--port=82", says=["82", "uservm forward add web 0:82"])
         self.refused(FAILED, "wait", "web", "--port=81", says=[str(self.other_port), "failed"])
+        # from this machine nothing comes through an interface other than lo
+        self.refused(FAILED, "wait", "web", "--port=83", says="uservm forward add web 0:83")
         self.refused(FAILED, "wait", "off", "--port=80", says="uservm start off")
 
     def test_the_VM_stops_meanwhile(self):
