@@ -252,7 +252,7 @@ static int print_event(const Monitor *m, const uservm_change *change) {
                 print_line("uservmd", STYLE_BAD, "", "has ended");
                 break;
         case USERVM_EVENT_HOST_CHANGED:
-                print_line("uservmd", STYLE_PLAIN, "", "what the host can do has changed");
+                print_line("uservmd", STYLE_PLAIN, "", "what the host can do may have changed");
                 break;
         case USERVM_EVENT_JOB_ADDED:
                 print_line(change->job->vm, STYLE_BUSY, "job begun: ", change->job->operation);

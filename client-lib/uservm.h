@@ -1292,7 +1292,8 @@ int uservm_cancel_job_async(uservm *u, const uservm_job *job, uservm_callback ca
  *                             nothing is known of VMs, though they may run on. SYNCED tells when it
  *                             is back. The watch does not start uservmd again; the next operation
  *                             does
- * @USERVM_EVENT_HOST_CHANGED: what uservm_get_host() reads has changed
+ * @USERVM_EVENT_HOST_CHANGED: what uservm_get_host() reads has changed, or may have: this comes
+ *                             before each SYNCED but the first, too
  * @USERVM_EVENT_JOB_ADDED: something has begun that takes longer than a moment
  * @USERVM_EVENT_JOB_CHANGED: a job has got on; ten times a second at most
  * @USERVM_EVENT_JOB_REMOVED: a job is over: done, failed or cancelled

@@ -9,7 +9,9 @@
  *
  * uservmd is asked for signals first and for its objects after that, and a bus keeps the order:
  * signals that come before the reply are in the reply, those that come after it are not. While
- * READING they are passed over.
+ * READING they are passed over. What the host can do is not in the reply, so it may have changed
+ * whenever all is read again. It has not at the first reading to those who ask for it after they
+ * have started the watch.
  *
  * Only the first reading may start uservmd. When somebody ends it, a watch must not bring it back.
  *
@@ -34,6 +36,7 @@ struct uservm_watch {
         uservm *u; /* NULL: it has been stopped */
         uservm_watch *next, **link;
         WatchState state;
+        bool again; /* this reading is not the first */
         sd_bus_slot *service_match, *owner_match, *disconnected_match, *read;
         char *sender;    /* the unique name of the uservmd that the objects are from */
         Objects objects; /* in order when they were read, and as they came after that */
@@ -218,6 +221,8 @@ static void replace_objects(uservm_watch *w, const Objects *objects) {
         w->objects = *objects;
         tell_different_vms(w, before.vms, w->objects.vms);
         tell_different_jobs(w, before.jobs, w->objects.jobs);
+        if (w->again)
+                tell_event(w, USERVM_EVENT_HOST_CHANGED);
         tell_event(w, USERVM_EVENT_SYNCED);
 }
 
@@ -283,6 +288,7 @@ static int read_objects(uservm_watch *w, bool auto_start) {
 static void read_again(uservm_watch *w) {
         int r;
 
+        w->again = true;
         r = read_objects(w, false);
         if (r < 0) {
                 (void) handle_fail_errno(w->u, r);

@@ -449,7 +449,7 @@ TEST(watches_VMs_come_change_and_go) {
         s.u = u;
         CHECK_INT(uservm_watch_start(u, on_change, &s, &w), 0);
         CHECK(PUMP(u, s.synced));
-        CHECK(s.added == 2 && s.changed == 0 && s.removed == 0 && s.gone == 0);
+        CHECK(s.added == 2 && s.changed == 0 && s.removed == 0 && s.gone == 0 && s.host == 0);
 
         CHECK_INT(uservm_start(other, "web", 0), 0);
         CHECK(PUMP(u, s.changed && s.after == USERVM_STATE_RUNNING));
@@ -536,13 +536,13 @@ TEST(survives_a_restart_of_the_service) {
                 while (uservm_process(u) > 0)
                         ;
         }
-        CHECK_INT(s.synced, 1);
+        CHECK(s.synced == 1 && s.host == 0);
 
         /* the next call starts it, with the test driver's domains as they first were */
         s.added = s.changed = s.removed = 0;
         CHECK_INT(state_of(u, "web"), USERVM_STATE_SHUTOFF);
         CHECK(PUMP(u, s.synced == 2));
-        CHECK(s.added == 1 && s.changed == 1 && s.removed == 0 && s.gone == 1);
+        CHECK(s.added == 1 && s.changed == 1 && s.removed == 0 && s.gone == 1 && s.host == 1);
         CHECK(s.before == USERVM_STATE_RUNNING);
         CHECK_INT(uservm_start(u, "web", 0), 0);
         CHECK(PUMP(u, s.after == USERVM_STATE_RUNNING));
