@@ -3,6 +3,9 @@
 /* uservm monitor: first how things are, then every change as it comes, a line each, and for ever.
  * The output is flushed line by line, and ends when nobody reads it any more.
  *
+ * A VM that is given is followed by its UUID, as it may get another name. Jobs go by the name that
+ * their VM has now.
+ *
  * If the service ends, so do the changes; whoever starts it again makes them go on. The monitor
  * does not, because it may have been stopped on purpose. */
 
@@ -18,21 +21,39 @@
 
 typedef struct Monitor {
         uservm *u;
-        char *const *vms; /* names and UUIDs; empty: all */
+        uservm_vm **vms; /* those that are meant, as they are now */
+        size_t n_vms;    /* 0: all */
         bool json;
         bool synced;
         int r; /* why it ends */
         Exit status;
 } Monitor;
 
+static void monitor_done(Monitor *m) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                uservm_vm_unref(m->vms[i]);
+        free(m->vms);
+        uservm_close(m->u);
+}
+
 static bool is_meant(const Monitor *m, const uservm_change *change) {
         const uservm_vm *vm = change->vm;
+        const uservm_job *job = change->job;
 
-        if (!*m->vms)
+        if (m->n_vms == 0 || (!vm && !job))
                 return true;
-        if (change->job)
-                return strv_contains(m->vms, change->job->vm);
-        return !vm || strv_contains(m->vms, vm->name) || strv_contains(m->vms, vm->uuid);
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (job ? streq(job->vm, m->vms[i]->name) : streq(vm->uuid, m->vms[i]->uuid))
+                        return true;
+        return false;
+}
+
+static void note_vm(Monitor *m, const uservm_vm *vm) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (streq(m->vms[i]->uuid, vm->uuid)) {
+                        uservm_vm_unref(m->vms[i]);
+                        m->vms[i] = uservm_vm_ref(vm);
+                }
 }
 
 /* ---- for programs ---- */
@@ -271,6 +292,8 @@ static int print_event(const Monitor *m, const uservm_change *change) {
 static void on_change(uservm_watch *watch, const uservm_change *change, void *userdata) {
         Monitor *m = userdata;
 
+        if (change->vm)
+                note_vm(m, change->vm);
         if (m->r < 0 || !event_name(change->event) || !is_meant(m, change))
                 return;
         if (change->event == USERVM_EVENT_SERVICE_GONE && !m->synced) {
@@ -288,37 +311,34 @@ static void on_change(uservm_watch *watch, const uservm_change *change, void *us
 }
 
 /* A name that is mistyped would be waited for in vain. */
-static Exit check_vms(uservm *u, char *const *vms) {
+static Exit find_vms(Monitor *m, const Arguments *arguments) {
         int r;
 
-        for (; *vms; vms++) {
-                _cleanup_(uservm_vm_unrefp) uservm_vm *vm = NULL;
-
-                r = uservm_get_vm(u, *vms, &vm);
+        m->vms = new0(uservm_vm *, arguments->n_words);
+        if (!m->vms) {
+                complain("out of memory");
+                return EXIT_FAILED;
+        }
+        for (; m->n_vms < arguments->n_words; m->n_vms++) {
+                r = uservm_get_vm(m->u, arguments->words[m->n_vms], &m->vms[m->n_vms]);
                 if (r < 0)
-                        return session_failed(u, r);
+                        return session_failed(m->u, r);
         }
         return EXIT_OK;
 }
 
 int command_monitor(const Arguments *arguments) {
-        _cleanup_(uservm_closep) uservm *u = NULL;
-        Monitor m = {
-                .vms = arguments->words,
-                .json = option_given(arguments, "json"),
-        };
+        _cleanup_(monitor_done) Monitor m = { .json = option_given(arguments, "json") };
         Exit e;
         int r;
 
-        e = session_open(&u);
+        e = session_open(&m.u);
+        if (e == EXIT_OK && arguments->n_words > 0)
+                e = find_vms(&m, arguments);
         if (e != EXIT_OK)
                 return e;
-        m.u = u;
-        e = check_vms(u, m.vms);
-        if (e != EXIT_OK)
-                return e;
-        r = uservm_watch_start(u, on_change, &m, NULL);
+        r = uservm_watch_start(m.u, on_change, &m, NULL);
         while (r >= 0 && m.r >= 0)
-                r = session_iterate(u, NULL, 0, UINT64_MAX);
-        return m.r < 0 ? m.status : session_failed(u, r);
+                r = session_iterate(m.u, NULL, 0, UINT64_MAX);
+        return m.r < 0 ? m.status : session_failed(m.u, r);
 }

@@ -323,6 +323,23 @@ class Monitor(command.Case):
         self.run_command("pause", "web")
         self.assertEqual(self.events(1)[0]["vm"]["name"], "web")
 
+    def test_a_VM_that_is_renamed(self):
+        for name, new, given in ("off", "on", "off"), ("on", "off", uuid(2)):
+            self.monitor(given)
+            self.assertEqual(self.lines(1), [f"{name}: shutoff"])
+            self.run_command("rename", name, new)
+            self.assertEqual(self.lines(1), [f"{new}: renamed from {name}"])
+            self.run_command("start", new)
+            self.run_command("save", "web", new)
+            lines = []
+            while f"{new}: job ended: save" not in lines:
+                lines += self.lines(1)
+            self.assertIn(f"{new}: running", lines)
+            self.assertIn(f"{new}: job begun: save", lines)
+            self.assertFalse([line for line in lines if "web" in line])
+            self.run_command("start", "web", new)
+            self.run_command("poweroff", new)
+
     def test_the_service_ends_and_comes_back(self):
         self.monitor()
         self.lines(2)
