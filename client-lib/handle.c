@@ -112,6 +112,8 @@ _public_ int uservm_open(const char *bus_address, uservm **ret) {
         r = bus_address ? open_address(bus_address, &u->bus) : sd_bus_open_user(&u->bus);
         if (r < 0)
                 return r;
+        /* a loop that ends is not the end of the handle */
+        (void) sd_bus_set_close_on_exit(u->bus, false);
         *ret = TAKE_PTR(u);
         return 0;
 }

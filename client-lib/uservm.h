@@ -498,7 +498,8 @@ const char *uservm_error_message(uservm *u);
  * @event: the loop, or NULL for the default one of this thread
  * @priority: of the event sources, see sd_event_source_set_priority(3); 0 is normal
  *
- * Instead of all the other functions of this section.
+ * Instead of all the other functions of this section. When the loop ends, the handle works on, and
+ * can be attached to another once it is detached.
  *
  * Return: 0, or a negative errno; -EBUSY if it is attached.
  */

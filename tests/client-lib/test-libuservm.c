@@ -929,6 +929,8 @@ TEST(runs_in_sd_event) {
         for (int i = 0; i < 1000 && !(o.n && s.synced); i++)
                 CHECK(sd_event_run(event, 1000 * 1000) >= 0);
         CHECK(o.n == 1 && o.result == 0 && s.synced == 1);
+        CHECK(sd_event_exit(event, 0) >= 0 && sd_event_loop(event) == 0);
+        CHECK_INT(state_of(u, "web"), USERVM_STATE_RUNNING);
         CHECK_INT(uservm_detach_event(u), 0);
         CHECK_INT(uservm_detach_event(u), 0);
 }
