@@ -48,7 +48,14 @@ static int error_to_errno(const sd_bus_error *error) {
         return sd_bus_error_get_errno(error);
 }
 
+/* A reply that does not come in time is another error for sd_bus_call() than for
+ * sd_bus_call_async(), whose error and words are these. */
+static const sd_bus_error no_reply =
+        SD_BUS_ERROR_MAKE_CONST(SD_BUS_ERROR_NO_REPLY, "Method call timed out");
+
 int handle_fail(uservm *u, const sd_bus_error *error) {
+        if (sd_bus_error_has_name(error, SD_BUS_ERROR_TIMEOUT))
+                error = &no_reply;
         sd_bus_error_free(&u->error);
         (void) sd_bus_error_copy(&u->error, error);
         return -error_to_errno(error);

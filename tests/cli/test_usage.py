@@ -222,6 +222,12 @@ class Usage(command.Case):
         self.assertRegex(self.finish(process, FAILED).err,
                          r"\Auservm: uservmd has not answered[^\n]+\n\Z")
 
+    def test_service_that_does_not_answer_in_time(self):
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        self.refused(FAILED, "show", "web", environment={"SYSTEMD_BUS_TIMEOUT": "1s"},
+                     says="uservmd has not answered")
+        self.daemon.process.send_signal(signal.SIGCONT)
+
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
             for arguments in ["list"], ["list", "--json"], ["show", "web"], ["--help"], ["monitor"]:

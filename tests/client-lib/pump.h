@@ -32,3 +32,4 @@
         } while (0)
 
 #define INVALID_ARGS "org.freedesktop.DBus.Error.InvalidArgs"
+#define NO_REPLY "org.freedesktop.DBus.Error.NoReply"

@@ -528,7 +528,7 @@ TEST(survives_a_restart_of_the_service) {
         private_bus_kill_service(&bus);
         CHECK(PUMP(u, s.gone && in_flight.n));
         CHECK_INT(in_flight.result, -ETIMEDOUT);
-        CHECK_STR(in_flight.error_name, "org.freedesktop.DBus.Error.NoReply");
+        CHECK_STR(in_flight.error_name, NO_REPLY);
         CHECK_STR(s.error_name, "org.freedesktop.DBus.Error.ServiceUnknown");
         CHECK_INT(s.gone, 1);
         for (int i = 0; i < 4; i++) { /* the watch does not bring it back */
@@ -571,7 +571,7 @@ TEST(waiting_ends_when_the_service_does) {
         CHECK_INT(state_of(u, "web"), USERVM_STATE_SHUTOFF);
         kill(private_bus_service(&bus), SIGSTOP);
         pid = killer(&bus);
-        CHECK_FAILS(uservm_start(u, "web", 0), ETIMEDOUT, "org.freedesktop.DBus.Error.NoReply");
+        CHECK_FAILS(uservm_start(u, "web", 0), ETIMEDOUT, NO_REPLY);
         waitpid(pid, NULL, 0);
         CHECK_INT(uservm_start(u, "web", 0), 0);
 }
@@ -579,6 +579,7 @@ TEST(waiting_ends_when_the_service_does) {
 TEST(reading_does_not_wait_for_ever) {
         _cleanup_bus_ PrivateBus bus = {};
         _cleanup_(uservm_closep) uservm *u = NULL;
+        Outcome o = {};
         uservm_vm *vm;
 
         private_bus_start(&bus, true);
@@ -587,8 +588,13 @@ TEST(reading_does_not_wait_for_ever) {
         CHECK_INT(state_of(u, "web"), USERVM_STATE_SHUTOFF);
         unsetenv("SYSTEMD_BUS_TIMEOUT");
         kill(private_bus_service(&bus), SIGSTOP);
-        CHECK_INT(uservm_get_vm(u, "web", &vm), -ETIMEDOUT);
-        CHECK_INT(uservm_reset(u, "web", 0), -ETIMEDOUT); /* finding the VM is reading */
+        CHECK_FAILS(uservm_get_vm(u, "web", &vm), ETIMEDOUT, NO_REPLY);
+        CHECK_STR(uservm_error_message(u), "Method call timed out");
+        CHECK_FAILS(uservm_reset(u, "web", 0), ETIMEDOUT, NO_REPLY); /* it looks for the VM */
+        CHECK_INT(uservm_get_vm_async(u, "web", on_done, &o, NULL), 0);
+        CHECK(PUMP(u, o.n));
+        CHECK_INT(o.result, -ETIMEDOUT);
+        CHECK_STR(o.error_name, NO_REPLY);
         kill(private_bus_service(&bus), SIGCONT);
         CHECK_INT(state_of(u, "web"), USERVM_STATE_SHUTOFF);
 }
