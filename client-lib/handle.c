@@ -187,6 +187,12 @@ _public_ int uservm_process(uservm *u) {
         return u ? sd_bus_process(u->bus, NULL) : -EINVAL;
 }
 
+/* Whether a signal is a failure depends on the version of libsystemd. */
 _public_ int uservm_wait(uservm *u, uint64_t timeout_usec) {
-        return u ? sd_bus_wait(u->bus, timeout_usec) : -EINVAL;
+        int r;
+
+        if (!u)
+                return -EINVAL;
+        r = sd_bus_wait(u->bus, timeout_usec);
+        return r == -EINTR ? 1 : r;
 }

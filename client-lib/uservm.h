@@ -559,8 +559,8 @@ int uservm_process(uservm *u);
  *
  * For programs without an event loop: while nothing is left to do, wait.
  *
- * Return: Positive if there is something for uservm_process() to do, 0 if the time is over, or a
- * negative errno (-EINTR after a signal).
+ * Return: Positive if there is something for uservm_process() to do, and after a signal; 0 if the
+ * time is over; or a negative errno.
  */
 int uservm_wait(uservm *u, uint64_t timeout_usec);
 

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
@@ -962,6 +963,27 @@ TEST(runs_in_any_loop) {
         CHECK(o.n == 1 && o.result == 0);
 }
 
+static void on_alarm(int number) {
+}
+
+TEST(waits_until_there_is_a_signal) {
+        static const struct itimerval soon = { .it_value = { .tv_usec = 200 * 1000 } };
+        _cleanup_bus_ PrivateBus bus = {};
+        _cleanup_(uservm_closep) uservm *u = NULL;
+
+        private_bus_start(&bus, true);
+        CHECK_INT(uservm_open(bus.address, &u), 0);
+        CHECK_INT(state_of(u, "web"), USERVM_STATE_SHUTOFF);
+        while (uservm_process(u) > 0)
+                ;
+        CHECK_INT(uservm_wait(u, 1000), 0);
+        signal(SIGALRM, on_alarm);
+        setitimer(ITIMER_REAL, &soon, NULL);
+        CHECK(uservm_wait(u, UINT64_MAX) > 0);
+        CHECK_INT(uservm_process(u), 0);
+        signal(SIGALRM, SIG_DFL);
+}
+
 /* ---- Threads ---- */
 
 static void *use_a_handle(void *userdata) {
@@ -1093,9 +1115,9 @@ TEST(the_GLib_example_works) {
                 does_not_believe_others, refuses_replies_that_are_not_uservmds,                    \
                 reads_all_of_a_forward_and_passes_over_what_is_new, says_that_there_is_no_bus,     \
                 says_that_there_is_no_service, notices_that_the_bus_has_gone, runs_in_sd_event,    \
-                runs_in_any_loop, serves_threads_that_have_handles_of_their_own,                   \
-                shares_VMs_between_threads, refuses_to_work_after_a_fork,                          \
-                the_manuals_example_works, the_GLib_example_works
+                runs_in_any_loop, waits_until_there_is_a_signal,                                   \
+                serves_threads_that_have_handles_of_their_own, shares_VMs_between_threads,         \
+                refuses_to_work_after_a_fork, the_manuals_example_works, the_GLib_example_works
 
 static void (*const functions[])(void) = { TESTS };
 
