@@ -8,6 +8,8 @@
  * has; the key of a VM that is seen for the first time is accepted, and one that changes is not.
  * The user's own known_hosts is neither read nor written for it. A connection that ssh shares
  * (ControlPath) goes by address and port as well, and could lead to a VM that is gone: not here.
+ * Nor does it go by another machine, to which 127.0.0.1 is its own: of ProxyCommand and ProxyJump
+ * ssh takes the one that it sees first.
  *
  * A forward that is added lasts as long as the VM runs. Where networking is native it could be had
  * only by cutting the guest's connections, which is for the user to decide. */
@@ -160,6 +162,8 @@ static int run_ssh(const Arguments *arguments, const char *uuid, const Endpoint 
         argv[n++] = "StrictHostKeyChecking=accept-new";
         argv[n++] = "-o";
         argv[n++] = "ControlPath=none";
+        argv[n++] = "-o";
+        argv[n++] = "ProxyCommand=none";
         if (user) {
                 argv[n++] = "-l";
                 argv[n++] = user;

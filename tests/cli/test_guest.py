@@ -188,7 +188,7 @@ class Ssh(Waiting):
         return ["-p", str(self.guest.port),
                 "-o", f'UserKnownHostsFile="{state}/uservm/known_hosts"',
                 "-o", f"HostKeyAlias=uservm-{uuid(1)}", "-o", "StrictHostKeyChecking=accept-new",
-                "-o", "ControlPath=none", *more]
+                "-o", "ControlPath=none", "-o", "ProxyCommand=none", *more]
 
     def test_arguments(self):
         self.treat = ssh_banner
