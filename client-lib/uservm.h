@@ -10,8 +10,9 @@
  * org.uservm1.Job.xml); this header says how to reach it from C.
  *
  * A handle (uservm) is one connection to the bus. All functions that can fail return a negative
- * errno, and ret_ parameters are untouched then; uservm_error_name() and uservm_error_message()
- * have the reason in detail. A "vm" argument is the name of a VM or its UUID. Text is UTF-8.
+ * errno, and ret_ parameters are untouched then. Of operations and watches uservm_error_name() and
+ * uservm_error_message() have the reason in detail; of the functions for event loops and settings
+ * there is no more than the errno. A "vm" argument is the name of a VM or its UUID. Text is UTF-8.
  *
  * Each operation exists twice. uservm_start() waits for the reply; uservm_start_async() returns at
  * once, and calls a function when the reply is there. Callbacks run within uservm_process(), or in
@@ -21,8 +22,8 @@
  *
  * Whatever only reads fails after 25 seconds without a reply. So may what changes something as long
  * as it looks for its VM, with nothing done yet; then (starting or saving a VM can take minutes) it
- * has no limit of its own: it returns when uservmd has done it, or when uservmd or the bus has gone.
- * Callers who cannot wait that long use the asynchronous twin.
+ * has no limit of its own: it returns when uservmd has done it, or when uservmd or the bus has
+ * gone. Callers who cannot wait that long use the asynchronous twin.
  *
  * A handle, its calls and its watches belong to one thread at a time: hand them from one to another
  * only with a lock or the like. Threads that each have a handle of their own need no locks. VMs,
