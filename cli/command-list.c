@@ -160,8 +160,9 @@ static void print_disk_line(const char *label, const uservm_disk *disk) {
 
         if (disk->size > 0)
                 format_size(disk->size, size);
-        printf("%10s%c %s %s%s", label, *label ? ':' : ' ', disk->target, size,
-               *size && disk->path ? " " : "");
+        printf("%10s%c ", label, *label ? ':' : ' ');
+        print_text(STYLE_PLAIN, disk->target);
+        printf(" %s%s", size, *size && disk->path ? " " : "");
         print_text(STYLE_PLAIN, disk->path ?: disk->device);
         putchar('\n');
 }

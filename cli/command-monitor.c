@@ -167,7 +167,9 @@ static void print_forward(const char *vm, const uservm_forward *f) {
         const char *state = uservm_forward_state_to_string(f->state), *note = forward_note(f);
 
         begin_line(vm);
-        printf("forward %s ", f->spec);
+        printf("forward ");
+        print_text(STYLE_PLAIN, f->spec);
+        putchar(' ');
         print_text(state_style(state), state);
         if (*note) {
                 printf(" (");

@@ -43,6 +43,7 @@ static Exit ensure_forward(uservm *u, const uservm_vm *vm) {
         _cleanup_(task_done) Task task = {
                 .progress = { .doing = "adding a forward to", .vm = vm->name },
         };
+        _cleanup_free_ char *name = NULL;
         const uservm_forward *other;
         Endpoint endpoint;
         Exit e;
@@ -61,9 +62,10 @@ static Exit ensure_forward(uservm *u, const uservm_vm *vm) {
         r = uservm_add_forward_async(u, vm->uuid, "0:22", USERVM_FORWARD_THIS_RUN, task_finished,
                                      &task, NULL);
         e = task_wait(u, r, &task);
-        if (e == EXIT_OK && isatty(STDERR_FILENO))
+        name = printable(vm->name);
+        if (e == EXIT_OK && name && isatty(STDERR_FILENO))
                 fprintf(stderr, "Added the forward %s, for as long as '%s' runs.\n",
-                        task.forward->spec, vm->name);
+                        task.forward->spec, name);
         return e;
 }
 

@@ -102,6 +102,14 @@ static void make_printable(char *text) {
         }
 }
 
+char *printable(const char *text) {
+        char *copy = strdup(text);
+
+        if (copy)
+                make_printable(copy);
+        return copy;
+}
+
 /* The columns of the screen that the first characters of a text take, and the bytes of as many of
  * them as fit. */
 static size_t fitting(const char *text, size_t width_max, size_t *ret_width) {
@@ -177,10 +185,9 @@ int table_add(Table *table, Style style, const char *text) {
         if (!cells)
                 return -ENOMEM;
         table->cells = cells;
-        cells[table->n_cells] = (Cell){ .text = strdup(text), .style = style };
+        cells[table->n_cells] = (Cell){ .text = printable(text), .style = style };
         if (!cells[table->n_cells].text)
                 return -ENOMEM;
-        make_printable(cells[table->n_cells].text);
         table->n_cells++;
         return 0;
 }
@@ -253,12 +260,10 @@ int table_print(const Table *table) {
 }
 
 void print_text(Style style, const char *text) {
-        _cleanup_free_ char *copy = strdup(text);
+        _cleanup_free_ char *copy = printable(text);
 
-        if (!copy)
-                return;
-        make_printable(copy);
-        print_styled(style, copy, strlen(copy));
+        if (copy)
+                print_styled(style, copy, strlen(copy));
 }
 
 void print_value(const char *label, Style style, const char *value) {

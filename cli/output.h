@@ -51,6 +51,9 @@ void print_value(const char *label, Style style, const char *value);
 /* The columns of the screen that a text takes. */
 size_t text_width(const char *text);
 
+/* A copy without control characters, to be freed; NULL if there is no memory. */
+char *printable(const char *text);
+
 /* Prints text in a style, without control characters. */
 void print_text(Style style, const char *text);
 

@@ -35,7 +35,9 @@ uint64_t progress_show(Progress *progress) {
                 progress->begin = now_usec();
         seconds = (now_usec() - progress->begin) / USEC_PER_SEC;
         if (seconds != progress->shown) {
-                fprintf(stderr, "\r%s %s ... %ju s", progress->doing, progress->vm,
+                _cleanup_free_ char *vm = printable(progress->vm);
+
+                fprintf(stderr, "\r%s %s ... %ju s", progress->doing, vm ?: "a VM",
                         (uintmax_t) seconds);
                 fflush(stderr);
                 progress->shown = seconds;
@@ -68,12 +70,13 @@ static uint64_t bytes_done(const uservm_job *job) {
 }
 
 static void fill(Bar *bar, const Progress *progress, const uservm_job *job) {
+        _cleanup_free_ char *vm = printable(progress->vm);
         char size[SIZE_TEXT_MAX];
 
         *bar = (Bar){ .progress = job->progress >= 0 ? job->progress : 0, .width = BAR_MIN };
         if (bar->progress > 1)
                 bar->progress = 1;
-        snprintf(bar->label, sizeof(bar->label), "%s %s ", doing(job), progress->vm);
+        snprintf(bar->label, sizeof(bar->label), "%s %s ", doing(job), vm ?: "a VM");
         snprintf(bar->percent, sizeof(bar->percent), "%3d%%", (int) (bar->progress * 100));
         if (job->rate == 0)
                 return;

@@ -300,5 +300,27 @@ class Terminal(command.Case):
         self.assertRegex(text, rb"\A(\rwaiting for other \.\.\. \d+ s)+\r\x1b\[K\Z")
 
 
+class Names(command.Case):
+    """Of other tools, with the control character that begins what is an order to a terminal."""
+
+    domains = [domain("a\x9b2Jb", 1, devices="""
+        <disk type='file' device='disk'>
+          <source file='/x'/><target dev='vd\x9b2Ja' bus='virtio'/>
+          <address type='pci' bus='0' slot='5'/>
+        </disk>""")]
+
+    def test_they_are_no_orders_to_the_terminal(self):
+        self.assertEqual(self.run_command("list", "-q").out, "a??2Jb\n")
+        self.assertIn(" Disks: vd??2Ja ", self.run_command("show", uuid(1)).out)
+        process, terminal = self.spawn_on_terminal("wait", "a\x9b2Jb", "--state=running")
+        text = b""
+        while b" 1 s" not in text:
+            text += os.read(terminal, 100)
+        self.run_command("start", uuid(1))
+        text += command.read_terminal(terminal)
+        self.assertEqual(process.wait(command.TIMEOUT_SEC), OK)
+        self.assertRegex(text, rb"\A(\rwaiting for a\?\?2Jb \.\.\. \d+ s)+\r\x1b\[K\Z")
+
+
 if __name__ == "__main__":
     tap.main()
