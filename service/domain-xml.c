@@ -176,9 +176,8 @@ static int read_storage(xmlNode *domain, DomainInfo *info) {
                         return -ENOMEM;
                 info->storage = longer;
                 storage = &longer[info->n_storage++];
-                *storage = (DomainStorage){
-                        .is_setup = xml_attribute_is(node, "setup", "yes"), .is_own = is_own
-                };
+                *storage = (DomainStorage){ .is_setup = xml_attribute_is(node, "setup", "yes"),
+                                            .is_own = is_own };
                 r = xml_copy_string(path, &storage->path);
                 if (r >= 0)
                         r = copy_attribute(node, "base", &storage->base);

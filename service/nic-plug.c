@@ -63,14 +63,15 @@ static int detach(Connection *connection, Plug *p, const char *nic_xml) {
 static int attach_one(const Plug *p, virDomainPtr domain, const char *nic_xml,
                       sd_bus_error *error) {
         if (virDomainAttachDeviceFlags(domain, nic_xml, VIR_DOMAIN_AFFECT_LIVE) < 0)
-                return error_from_libvirt(error, "put the NIC of VM '%s' back with its new "
-                                          "forwards", p->name);
+                return error_from_libvirt(error,
+                                          "put the NIC of VM '%s' back with its new "
+                                          "forwards",
+                                          p->name);
         return 0;
 }
 
 /* If libvirt's daemon dies over it, the next one is asked. */
-static int attach(Connection *connection, const Plug *p, const char *new_nic,
-                  const char *old_nic) {
+static int attach(Connection *connection, const Plug *p, const char *new_nic, const char *old_nic) {
         _cleanup_domain_ virDomainPtr again = NULL;
         int r;
 

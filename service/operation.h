@@ -52,7 +52,7 @@ struct Operation {
         sd_bus_error error;
         VMSnapshot *snapshot;
         bool vanished;
-        bool unread; /* reading the VM has failed */
+        bool unread;                        /* reading the VM has failed */
         unsigned n_changes, n_live_changes; /* of the VM, when it was read */
 
         unsigned n_live_changes_known; /* of the VM, when it was read before */

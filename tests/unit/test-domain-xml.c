@@ -623,10 +623,9 @@ TEST(reads_capabilities) {
 }
 
 TEST_MAIN(reads_a_domain, files_of_a_VM_that_this_is_a_clone_of_are_not_its_own, reads_forwards,
-          reads_rules_without_ranges_as_all_ports,
-          leaves_out_rules_it_does_not_understand, takes_a_zone_for_the_interface,
-          lists_vhostuser_only_with_passt, reads_memory_units, refuses_what_is_no_domain,
-          refuses_huge_documents, adds_behind_the_rules_there_are,
+          reads_rules_without_ranges_as_all_ports, leaves_out_rules_it_does_not_understand,
+          takes_a_zone_for_the_interface, lists_vhostuser_only_with_passt, reads_memory_units,
+          refuses_what_is_no_domain, refuses_huge_documents, adds_behind_the_rules_there_are,
           adds_the_first_rule_and_turns_the_nic_to_passt, adds_interface_and_exclusions,
           refuses_to_add, removes_whole_rules, removes_one_range_of_a_rule, undoes_an_addition,
           removes_by_interface, refuses_to_remove, finds_the_changed_nic, replugs_a_nic,
