@@ -3,8 +3,8 @@
 /* uservm monitor: first how things are, then every change as it comes, a line each, and for ever.
  * The output is flushed line by line, and ends when nobody reads it any more.
  *
- * A VM that is given is followed by its UUID, as it may get another name. Jobs go by the name that
- * their VM has now.
+ * A VM that is given is followed by its UUID, as it may get another name; one that is made with its
+ * name when it is gone takes its place. Jobs go by the name that their VM has now.
  *
  * If the service ends, so do the changes; whoever starts it again makes them go on. The monitor
  * does not, because it may have been stopped on purpose. */
@@ -48,9 +48,10 @@ static bool is_meant(const Monitor *m, const uservm_change *change) {
         return false;
 }
 
-static void note_vm(Monitor *m, const uservm_vm *vm) {
+static void note_vm(Monitor *m, uservm_event event, const uservm_vm *vm) {
         for (size_t i = 0; i < m->n_vms; i++)
-                if (streq(m->vms[i]->uuid, vm->uuid)) {
+                if (streq(m->vms[i]->uuid, vm->uuid) ||
+                    (event == USERVM_EVENT_VM_ADDED && streq(m->vms[i]->name, vm->name))) {
                         uservm_vm_unref(m->vms[i]);
                         m->vms[i] = uservm_vm_ref(vm);
                 }
@@ -295,7 +296,7 @@ static void on_change(uservm_watch *watch, const uservm_change *change, void *us
         Monitor *m = userdata;
 
         if (change->vm)
-                note_vm(m, change->vm);
+                note_vm(m, change->event, change->vm);
         if (m->r < 0 || !event_name(change->event) || !is_meant(m, change))
                 return;
         if (change->event == USERVM_EVENT_SERVICE_GONE && !m->synced) {

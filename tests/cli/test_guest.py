@@ -340,6 +340,14 @@ class Monitor(command.Case):
             self.run_command("start", "web", new)
             self.run_command("poweroff", new)
 
+    def test_a_VM_that_is_made_anew(self):
+        self.monitor("off")
+        self.lines(1)
+        self.run_command("delete", "off")
+        self.assertEqual(self.lines(2), ["off: stopping", "off: deleted"])
+        self.run_command("create", "off", f"--kernel={__file__}", "--no-start")
+        self.assertEqual(self.lines(1), ["off: new, shutoff"])
+
     def test_the_service_ends_and_comes_back(self):
         self.monitor()
         self.lines(2)
