@@ -273,7 +273,7 @@ typedef struct uservm_job {
  * struct uservm_host - The host and what it can do, see org.uservm1.Manager
  * @version: of uservmd
  * @libvirt_version: of libvirt's session daemon; empty until it has been reached
- * @qemu_version: of QEMU; empty likewise
+ * @qemu_version: of QEMU; empty likewise, and if there was none then
  * @passt_version: of passt; empty likewise, and if there is none
  * @features: what the host offers, like "kvm" and "live-forwards"; ends with NULL
  * @native_reason: why VMs have native networking here, a sentence; empty if they have managed

@@ -206,9 +206,12 @@ bool domain_files_is_save_incomplete(const char *name) {
         static const char mark[16] = "LibvirtQemudPart";
         _cleanup_close_ int fd = open_file(SAVED, name);
         char begin[sizeof(mark)];
+        ssize_t n;
 
-        return fd >= 0 && read(fd, begin, sizeof(begin)) == sizeof(begin) &&
-               memcmp(begin, mark, sizeof(mark)) == 0;
+        if (fd < 0)
+                return false;
+        n = read(fd, begin, sizeof(begin));
+        return n >= 0 && (n < (ssize_t) sizeof(begin) || memcmp(begin, mark, sizeof(mark)) == 0);
 }
 
 void domain_files_each_active(domain_file_func_t func, void *userdata) {

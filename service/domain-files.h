@@ -29,7 +29,8 @@ DEFINE_CLEANUP(DomainFiles *, domain_files_free);
 int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_xml);
 
 /* Whether the saved state of the domain of this name is what was written before something cut the
- * save short: libvirt marks the file as whole when it is (qemuSaveImageCreate()). */
+ * save short: libvirt marks the file as whole when it is (qemuSaveImageCreate()), and after a loss
+ * of power it may have no content at all. */
 bool domain_files_is_save_incomplete(const char *name);
 
 /* Calls func for each domain that libvirt has noted as active, by name. */

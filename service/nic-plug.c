@@ -71,7 +71,7 @@ static int attach_one(const Plug *p, virDomainPtr domain, const char *nic_xml,
 }
 
 /* If libvirt's daemon dies over it, the next one is asked. */
-static int attach(Connection *connection, const Plug *p, const char *new_nic, const char *old_nic) {
+static int attach(Connection *connection, Plug *p, const char *new_nic, const char *old_nic) {
         _cleanup_domain_ virDomainPtr again = NULL;
         int r;
 
@@ -79,10 +79,13 @@ static int attach(Connection *connection, const Plug *p, const char *new_nic, co
         if (r >= 0)
                 return 0;
         if (connection_find_again(connection, p->domain, &again, NULL) > 0) {
+                p->domain = again;
                 sd_bus_error_free(p->error);
-                r = attach_one(p, again, new_nic, p->error);
+                if (nic_gone(p) == 0) /* it is there: the answer was lost */
+                        return 0;
+                r = attach_one(p, p->domain, new_nic, p->error);
         }
-        if (r < 0 && attach_one(p, again ?: p->domain, old_nic, NULL) < 0)
+        if (r < 0 && attach_one(p, p->domain, old_nic, NULL) < 0)
                 log_write(LOG_ERR, &(LogSubject){ .vm = p->name },
                           "VM '%s' is without its NIC until the next start", p->name);
         return r;

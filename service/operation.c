@@ -348,9 +348,9 @@ int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_messa
 }
 
 int vm_refresh(VM *vm, bool live) {
-        vm->n_changes++;
         if (live)
-                vm->n_live_changes++;
+                vm->n_live_changes++; /* first: who sees the other one sees this one, too */
+        vm->n_changes++;
         if (vm->refresh_waiting)
                 return 0;
         vm->refresh_waiting = true;

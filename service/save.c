@@ -3,7 +3,7 @@
 /* virDomainManagedSave(3) returns when all is written. How far it is, libvirt tells only if it is
  * asked (virDomainGetJobInfo(3)), and it can be ended by another call only (virDomainAbortJob(3)).
  * So a thread asks five times a second, for as long as the save lasts. To abort it before libvirt
- * has begun to write has no effect, so that is repeated as often. */
+ * has begun to write has no effect, so that is repeated. */
 
 #include "save.h"
 
@@ -16,6 +16,7 @@
 #include "error.h"
 
 #define INTERVAL_MSEC 200
+#define ABORT_MSEC 20
 
 typedef struct Watcher {
         virDomainPtr domain;
@@ -41,7 +42,8 @@ static void *watcher_main(void *userdata) {
         bool cancelled = false;
 
         for (;;) {
-                if (poll(fds, ELEMENTSOF(fds), INTERVAL_MSEC) < 0 && errno != EINTR)
+                if (poll(fds, ELEMENTSOF(fds), cancelled ? ABORT_MSEC : INTERVAL_MSEC) < 0 &&
+                    errno != EINTR)
                         return NULL;
                 if (fds[0].revents != 0)
                         return NULL;

@@ -162,13 +162,13 @@ static int prepare_change(Operation *o, sd_bus_error *error) {
 
 /* Add */
 
-/* passt may have taken it all the same. */
+/* A passt that goes on running may have taken it all the same. */
 static int add_to_passt(Operation *o, NetworkNic *nic, sd_bus_error *error) {
         const ForwardChange *c = o->data;
         int r;
 
         r = vm_network_add_forward(nic, &c->forward, error);
-        if (r == -ETIMEDOUT)
+        if (r == -ETIMEDOUT && vm_network_nic_is_alive(nic))
                 o->vm->network->in_doubt = true;
         return r;
 }

@@ -377,7 +377,7 @@ static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *er
 static int check_stopped(Operation *o, virDomainPtr domain, sd_bus_error *error) {
         const Deletion *d = o->data;
 
-        if (!d->persistent || virDomainIsActive(domain) <= 0)
+        if (virDomainIsActive(domain) <= 0)
                 return 0;
         if (!d->options.force)
                 return refuse_running(o, error);
@@ -385,20 +385,19 @@ static int check_stopped(Operation *o, virDomainPtr domain, sd_bus_error *error)
 }
 
 /* The definition goes last but for the files, which are only hidden before that: so what is cut
- * short can be begun again, or is finished by the next uservmd (storage.c). Without its files
- * nobody can start the VM any more. */
+ * short can be begun again, or is finished by the next uservmd (storage.c). */
 static int delete_all(Operation *o, virDomainPtr domain, sd_bus_error *error) {
         Deletion *d = o->data;
         int r;
 
         r = withdraw_storage(d, error);
-        if (r >= 0)
-                r = check_stopped(o, domain, error);
         if (r >= 0 && d->autostart)
                 r = autostart_set(o->name, false, error);
         if (r < 0 || !d->persistent)
                 return r;
-        r = delete_definition(o, domain, error);
+        r = check_stopped(o, domain, error);
+        if (r >= 0)
+                r = delete_definition(o, domain, error);
         if (r < 0 && d->autostart)
                 (void) autostart_set(o->name, true, NULL);
         return r;

@@ -210,7 +210,7 @@ static int revive_nic(NetworkNic *nic, const LiveNic *live, sd_bus_error *error)
         return start_passt(nic, live, &wanted, error);
 }
 
-static bool nic_is_alive(NetworkNic *nic) {
+bool vm_network_nic_is_alive(NetworkNic *nic) {
         struct pollfd p = { .fd = nic->pidfd, .events = POLLIN };
 
         return nic->pidfd >= 0 && poll(&p, 1, 0) == 0;
@@ -228,7 +228,7 @@ int vm_network_revive(VMNetwork *n, const char *stored_xml, sd_bus_error *error)
                 const LiveNic unknown = { .mac = n->nics[i].mac };
                 const LiveNic *found = find_live_nic(&live, n->nics[i].mac) ?: &unknown;
 
-                if (nic_is_alive(&n->nics[i]))
+                if (vm_network_nic_is_alive(&n->nics[i]))
                         continue;
                 r = revive_nic(&n->nics[i], found, error);
                 revived++;
@@ -511,7 +511,7 @@ void vm_network_listen_again(VMNetwork *n, const char *uuid, HostListeners *seen
                 _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
                 NetworkNic *nic = &n->nics[i];
 
-                if (!nic_is_alive(nic) || !is_deaf(nic, seen))
+                if (!vm_network_nic_is_alive(nic) || !is_deaf(nic, seen))
                         continue;
                 log_write(LOG_INFO, &subject,
                           "passt of NIC %s listens no more; having it listen again", nic->mac);
@@ -547,7 +547,7 @@ int vm_network_remove_forward(NetworkNic *nic, const Forward *f, sd_bus_error *e
         if (!found)
                 return -ENOENT;
         /* A passt that has ended will be started without it. */
-        r = nic_is_alive(nic) ? passt_remove_forward(&nic->paths, found, error) : 0;
+        r = vm_network_nic_is_alive(nic) ? passt_remove_forward(&nic->paths, found, error) : 0;
         if (r < 0)
                 return r;
         forward_list_remove(&nic->forwards, found - nic->forwards.items);

@@ -90,6 +90,9 @@ VMNetwork *vm_network_stop(VMNetwork *n);
 NetworkNic *vm_network_find_nic(VMNetwork *n, const char *mac);
 NetworkNic *vm_network_find_forward(VMNetwork *n, const Forward *f);
 
+/* Whether its passt runs. */
+bool vm_network_nic_is_alive(NetworkNic *nic);
+
 /* Adds a forward to a NIC, or removes it, live; nothing is stored. Errors are those of passt.h. */
 int vm_network_add_forward(NetworkNic *nic, const Forward *f, sd_bus_error *error);
 int vm_network_remove_forward(NetworkNic *nic, const Forward *f, sd_bus_error *error);

@@ -967,7 +967,10 @@ static void on_alarm(int number) {
 }
 
 TEST(waits_until_there_is_a_signal) {
-        static const struct itimerval soon = { .it_value = { .tv_usec = 200 * 1000 } };
+        static const struct itimerval again_and_again = { .it_value = { .tv_usec = 200 * 1000 },
+                                                          .it_interval = { .tv_usec =
+                                                                                   200 * 1000 } },
+                                      never = {};
         _cleanup_bus_ PrivateBus bus = {};
         _cleanup_(uservm_closep) uservm *u = NULL;
 
@@ -978,9 +981,10 @@ TEST(waits_until_there_is_a_signal) {
                 ;
         CHECK_INT(uservm_wait(u, 1000), 0);
         signal(SIGALRM, on_alarm);
-        setitimer(ITIMER_REAL, &soon, NULL);
+        setitimer(ITIMER_REAL, &again_and_again, NULL);
         CHECK(uservm_wait(u, UINT64_MAX) > 0);
         CHECK_INT(uservm_process(u), 0);
+        setitimer(ITIMER_REAL, &never, NULL);
         signal(SIGALRM, SIG_DFL);
 }
 
