@@ -181,15 +181,24 @@ static void add_boot_order(Builder *x, xmlNode *device, const char *order) {
 #define TARGET_MAX sizeof("vda")
 _Static_assert(DISKS_MAX < 26, "a letter for each disk, and one for the seed");
 
-static void add_disk(Builder *x, xmlNode *devices, size_t i, const char *path, const char *format,
+/* QEMU has a driver for each, which refuses the other. */
+static xmlNode *add_source(Builder *x, xmlNode *devices, const char *device, const char *path,
+                           bool block) {
+        xmlNode *disk = add(x, devices, "disk", NULL, "type", block ? "block" : "file", "device",
+                            device, NULL);
+
+        add(x, disk, "source", NULL, block ? "dev" : "file", path, NULL);
+        return disk;
+}
+
+static void add_disk(Builder *x, xmlNode *devices, size_t i, const DomainBuildDisk *d,
                      bool read_only) {
         const char target[TARGET_MAX] = { 'v', 'd', (char) ('a' + i), '\0' };
         xmlNode *disk;
 
-        disk = add(x, devices, "disk", NULL, "type", "file", "device", "disk", NULL);
-        add(x, disk, "driver", NULL, "name", "qemu", "type", format, "discard",
+        disk = add_source(x, devices, "disk", d->path, d->block);
+        add(x, disk, "driver", NULL, "name", "qemu", "type", d->format, "discard",
             read_only ? NULL : "unmap", NULL);
-        add(x, disk, "source", NULL, "file", path, NULL);
         add(x, disk, "target", NULL, "dev", target, "bus", "virtio", NULL);
         if (read_only)
                 add(x, disk, "readonly", NULL, NULL);
@@ -204,13 +213,13 @@ static void add_disks(Builder *x, xmlNode *devices) {
         xmlNode *disk;
 
         for (size_t i = 0; i < b->n_disks; i++)
-                add_disk(x, devices, i, b->disks[i].path, b->disks[i].format, false);
+                add_disk(x, devices, i, &b->disks[i], false);
         if (b->seed)
-                add_disk(x, devices, b->n_disks, b->seed, "raw", true);
+                add_disk(x, devices, b->n_disks,
+                         &(DomainBuildDisk){ .path = b->seed, .format = "raw" }, true);
         if (b->cdrom) {
-                disk = add(x, devices, "disk", NULL, "type", "file", "device", "cdrom", NULL);
+                disk = add_source(x, devices, "cdrom", b->cdrom, b->cdrom_block);
                 add(x, disk, "driver", NULL, "name", "qemu", "type", "raw", NULL);
-                add(x, disk, "source", NULL, "file", b->cdrom, NULL);
                 add(x, disk, "target", NULL, "dev", "sda", "bus", "sata", NULL);
                 add(x, disk, "readonly", NULL, NULL);
                 add_boot_order(x, disk, "2");

@@ -17,6 +17,7 @@ typedef struct DomainBuildDisk {
         const char *format; /* "qcow2" or "raw": never probed by QEMU */
         const char *base;   /* the image that it is on top of, or NULL */
         bool created;       /* uservm made it: noted in <metadata> */
+        bool block;         /* it is a block device */
 } DomainBuildDisk;
 
 typedef struct DomainBuild {
@@ -30,8 +31,9 @@ typedef struct DomainBuild {
         bool uefi;                    /* <os firmware='efi'>: libvirt selects the image */
         const DomainBuildDisk *disks; /* the first one is booted */
         size_t n_disks;
-        const char *cdrom; /* absolute path of an ISO image or NULL; boots before the first disk
-                            * only while that is empty: disk first, cdrom second */
+        const char *cdrom; /* absolute path of an ISO image or device, or NULL; boots before the
+                            * first disk only while that is empty: disk first, cdrom second */
+        bool cdrom_block;  /* it is a block device */
         const char *seed;  /* of cloud-init, or NULL; uservm made it */
         char *const *credentials; /* files with strings for SMBIOS, or NULL; uservm made them */
         const char *kernel;       /* direct boot, or NULL */
