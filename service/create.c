@@ -103,6 +103,33 @@ static int copy_disk_users(const VM *vm, DiskUsers *ret) {
         return r;
 }
 
+/* libvirt calls the file with the UEFI variables by the VM's name, and leaves it so when the VM is
+ * renamed. */
+static int check_nvram(const Operation *o, sd_bus_error *error) {
+        const Creation *c = o->data;
+        const Manager *m = o->vm->manager;
+        _cleanup_free_ char *name = NULL;
+
+        if (!streq(c->settings->firmware, "uefi"))
+                return 0;
+        if (asprintf(&name, "/%s_VARS.", c->settings->name) < 0) {
+                name = NULL;
+                return -ENOMEM;
+        }
+        for (size_t i = 0; i < m->n_vms; i++) {
+                const VMSnapshot *s = m->vms[i]->snapshot;
+                const char *file = s && s->stored->nvram ? strrchr(s->stored->nvram, '/') : NULL;
+
+                if (file && startswith(file, name))
+                        return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
+                                                 "VM '%s' has its UEFI variables in '%s', which "
+                                                 "libvirt would give to the new VM, too; choose "
+                                                 "another name for that",
+                                                 m->vms[i]->name, s->stored->nvram);
+        }
+        return 0;
+}
+
 static int create_prepare(Operation *o, sd_bus_error *error) {
         Creation *c = o->data;
         ForwardList *forwards = &c->settings->forwards;
@@ -110,7 +137,9 @@ static int create_prepare(Operation *o, sd_bus_error *error) {
 
         c->managed = manager_can_manage(o->vm->manager);
         c->storage.uuid = o->vm->uuid;
-        r = copy_disk_users(o->vm, &c->users);
+        r = check_nvram(o, error);
+        if (r >= 0)
+                r = copy_disk_users(o->vm, &c->users);
         if (r >= 0 && settings_need_copy(c->settings))
                 r = job_new(o->vm->manager, JOB_COPY, o->vm->name, &o->job);
         if (r < 0)
@@ -222,7 +251,9 @@ static int make_disk(Operation *o, size_t i, sd_bus_error *error) {
         int r;
 
         if (d->disk) {
-                c->disks[i] = (DomainBuildDisk){ .path = d->disk, .format = c->images[i]->format };
+                c->disks[i] = (DomainBuildDisk){ .path = d->disk,
+                                                 .format = c->images[i]->format,
+                                                 .block = disk_is_block_device(d->disk) };
                 return 0;
         }
         if (i == 0 ? asprintf(&name, "%s.qcow2", o->name) < 0
@@ -341,25 +372,27 @@ static int build_xml(Operation *o, const HostGuest *guest, char **ret) {
         const Creation *c = o->data;
         const Settings *s = c->settings;
 
-        return domain_build(&(DomainBuild){ .name = s->name,
-                                            .uuid = o->vm->uuid,
-                                            .type = guest->type,
-                                            .arch = guest->arch,
-                                            .q35 = guest->q35,
-                                            .memory = s->memory,
-                                            .vcpus = s->vcpus,
-                                            .uefi = streq(s->firmware, "uefi"),
-                                            .disks = c->disks,
-                                            .n_disks = s->n_disks,
-                                            .cdrom = s->cdrom,
-                                            .seed = c->seed,
-                                            .credentials = c->credentials,
-                                            .kernel = s->kernel,
-                                            .initrd = s->initrd,
-                                            .cmdline = s->cmdline,
-                                            .passt = guest->passt,
-                                            .forwards = &s->forwards },
-                            ret);
+        return domain_build(
+                &(DomainBuild){ .name = s->name,
+                                .uuid = o->vm->uuid,
+                                .type = guest->type,
+                                .arch = guest->arch,
+                                .q35 = guest->q35,
+                                .memory = s->memory,
+                                .vcpus = s->vcpus,
+                                .uefi = streq(s->firmware, "uefi"),
+                                .disks = c->disks,
+                                .n_disks = s->n_disks,
+                                .cdrom = s->cdrom,
+                                .cdrom_block = s->cdrom && disk_is_block_device(s->cdrom),
+                                .seed = c->seed,
+                                .credentials = c->credentials,
+                                .kernel = s->kernel,
+                                .initrd = s->initrd,
+                                .cmdline = s->cmdline,
+                                .passt = guest->passt,
+                                .forwards = &s->forwards },
+                ret);
 }
 
 static int enable_and_start(Operation *o, virConnectPtr conn, virDomainPtr domain,
@@ -370,6 +403,10 @@ static int enable_and_start(Operation *o, virConnectPtr conn, virDomainPtr domai
 
         if (s->autostart) {
                 r = autostart_set(s->name, true, error);
+                if (r < 0)
+                        return r;
+        } else if (autostart_enabled(s->name)) { /* of one that another tool has removed */
+                r = autostart_set(s->name, false, error);
                 if (r < 0)
                         return r;
         }

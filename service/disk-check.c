@@ -32,6 +32,12 @@
 
 /* Files */
 
+bool disk_is_block_device(const char *path) {
+        struct stat st;
+
+        return stat(path, &st) >= 0 && S_ISBLK(st.st_mode);
+}
+
 static int check_absolute(const char *what, const char *path, sd_bus_error *error) {
         if (path[0] == '/')
                 return 0;
@@ -110,11 +116,13 @@ int disk_check_readable(const char *key, const char *path, sd_bus_error *error) 
 
 /* qemu-img's description of the image alone. Without -U it looks at whether a program has it open
  * that would write to it, as QEMU does. */
-static int read_info(const char *path, ImageInfo **ret, sd_bus_error *error) {
+/* sharing: also of an image that is in use. */
+static int read_info(const char *path, bool sharing, ImageInfo **ret, sd_bus_error *error) {
         _cleanup_free_ char *output = NULL, *words = NULL;
         int r;
 
-        r = qemu_img_run((const char *const[]){ "qemu-img", "info", "--output=json", path, NULL },
+        r = qemu_img_run((const char *const[]){ "qemu-img", "info", "--output=json", path,
+                                                sharing ? "--force-share" : NULL, NULL },
                          NULL, &output, &words, error);
         if (r < 0)
                 return r;
@@ -248,7 +256,7 @@ static int inspect(const char *path, ImageInfo **ret, sd_bus_error *error) {
         r = check_file("disk", path, true, &st, error);
         if (r < 0)
                 return r;
-        r = read_info(path, &info, error);
+        r = read_info(path, false, &info, error);
         if (r < 0)
                 return r;
         r = check_format(path, info, &st, error);
@@ -357,6 +365,29 @@ int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writ
         }
         users->n++;
         return 0;
+}
+
+static bool is_in_chain(const char *path, const char *image) {
+        _cleanup_free_ char *next = strdup(image);
+
+        for (unsigned i = 0; next && i < CHAIN_MAX; i++) {
+                _cleanup_(image_info_freep) ImageInfo *info = NULL;
+
+                if (read_info(next, true, &info, NULL) < 0 || !info->backing)
+                        return false;
+                if (same_file(info->backing, path))
+                        return true;
+                free(next);
+                next = strdup(info->backing);
+        }
+        return false;
+}
+
+bool disk_is_base(const char *path, const DiskUsers *users) {
+        for (size_t i = 0; i < users->n; i++)
+                if (is_in_chain(path, users->items[i].path))
+                        return true;
+        return false;
 }
 
 int disk_check_users(const char *path, DiskUse use, const DiskUsers *users, sd_bus_error *error) {

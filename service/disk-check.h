@@ -14,6 +14,8 @@
  * readable regular file (cdrom: or a block device). */
 int disk_check_readable(const char *key, const char *path, sd_bus_error *error);
 
+bool disk_is_block_device(const char *path);
+
 /* What a VM would have a disk image for. */
 typedef enum DiskUse {
         DISK_IN_PLACE, /* to write to it */
@@ -41,6 +43,9 @@ int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writ
  * *ret is what qemu-img says of it. */
 int disk_inspect(const char *path, DiskUse use, const DiskUsers *users, ImageInfo **ret,
                  sd_bus_error *error);
+
+/* Whether a disk of the users is based on the file, however many images are between. */
+bool disk_is_base(const char *path, const DiskUsers *users);
 
 /* Checks that no VM has the file in a way that does not go together with this use: a base must not
  * be written to, and a disk belongs to one VM. ImageUnusable names the VM. Files are compared, not

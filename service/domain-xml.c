@@ -272,6 +272,11 @@ int domain_info_parse(const char *xml, DomainInfo **ret) {
         r = read_storage(domain, info);
         if (r < 0)
                 return r;
+        if (xml_child(xml_child(domain, "os"), "nvram")) {
+                r = xml_text(xml_child(xml_child(domain, "os"), "nvram"), &info->nvram);
+                if (r < 0)
+                        return r;
+        }
         info->agent = agent_is_connected(domain);
 
         *ret = TAKE_PTR(info);
@@ -298,6 +303,7 @@ DomainInfo *domain_info_free(DomainInfo *info) {
                 free(info->storage[i].path);
                 free(info->storage[i].base);
         }
+        free(info->nvram);
         free(info->storage);
         free(info->name);
         free(info);

@@ -55,6 +55,7 @@ typedef struct DomainInfo {
         uint64_t current_memory; /* <currentMemory>; of a live XML, less the balloon */
         unsigned vcpus; /* <vcpu>: the 'current' attribute if there is one, else the maximum */
         bool agent;     /* of a live XML: QEMU's guest agent is connected */
+        char *nvram;    /* the file with the UEFI variables, or NULL */
         DomainNic *nics;
         size_t n_nics;
         DomainDisk *disks;

@@ -93,6 +93,13 @@ static int add_feature(Host *host, const char *feature) {
         return host->features[n] ? 0 : -ENOMEM;
 }
 
+static bool has_place_for_sockets(void) {
+        _cleanup_(passt_paths_done) PasstPaths paths = {};
+
+        return passt_paths("00000000-0000-0000-0000-000000000000", "00:00:00:00:00:00", &paths) >=
+               0;
+}
+
 /* Managed networking also needs libvirt to store the rules of passt. */
 static int read_network_features(Host *host, bool passt) {
         bool vhost_user, control;
@@ -101,10 +108,13 @@ static int read_network_features(Host *host, bool passt) {
         r = passt_features(&vhost_user, &control, &host->native_reason);
         if (r < 0)
                 return r;
-        host->managed = passt && vhost_user && control;
+        host->managed = passt && vhost_user && control && has_place_for_sockets();
         if (!host->native_reason)
                 host->native_reason =
-                        strdup(passt ? "" : "libvirt is older than 9.1 and cannot use passt.");
+                        strdup(host->managed ? ""
+                               : passt       ? "XDG_RUNTIME_DIR is not set, or too long for "
+                                               "the path of a UNIX socket below it."
+                                             : "libvirt is older than 9.1 and cannot use passt.");
         if (!host->native_reason)
                 return -ENOMEM;
 

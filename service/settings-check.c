@@ -42,6 +42,8 @@ int settings_check_name(const char *name, sd_bus_error *error) {
                                 error, "name",
                                 "may have letters, digits, '-', '_' and '.' only, and begins "
                                 "with a letter or digit");
+        if (streq(name, "driver")) /* NAME.pid would be the lock of libvirt's daemon */
+                return invalid(error, "name", "is one that libvirt needs for itself");
         if (n == 36 && strspn(name, "0123456789abcdefABCDEF-") == n)
                 return invalid(error, "name", "looks like a UUID; choose another one");
         return 0;

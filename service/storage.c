@@ -93,8 +93,9 @@ static void new_file_done(NewFile *f) {
 
 static int refuse_existing(const char *path, sd_bus_error *error) {
         return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
-                                 "The file '%s' exists already and is not overwritten. Remove it, "
-                                 "or use it as it is with the setting 'disk'.",
+                                 "The file '%s' exists already and is not overwritten. Choose "
+                                 "another name for the VM; or, if no other VM needs that file, "
+                                 "remove it, or use it as it is with the setting 'disk'.",
                                  path);
 }
 

@@ -108,11 +108,18 @@ static int rename_with_unit(const Operation *o, virDomainPtr domain, sd_bus_erro
 
 static int rename_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
         const Renaming *renaming = o->data;
+        int r;
 
         if (streq(renaming->name, o->name))
                 return 0;
-        return renaming->autostart ? rename_with_unit(o, domain, error)
-                                   : rename_domain(o, domain, error);
+        if (renaming->autostart)
+                return rename_with_unit(o, domain, error);
+        if (autostart_enabled(renaming->name)) { /* of one that another tool has removed */
+                r = autostart_set(renaming->name, false, error);
+                if (r < 0)
+                        return r;
+        }
+        return rename_domain(o, domain, error);
 }
 
 static const OperationType rename_type = {
@@ -254,7 +261,9 @@ static int store_vcpus(const Operation *o, virDomainPtr domain) {
                 return -1;
         if (virDomainSetVcpusFlags(domain, v->n, VCPUS_STORED) < 0)
                 return -1;
-        return more ? 0 : virDomainSetVcpusFlags(domain, v->n, VCPUS_STORED_MAXIMUM);
+        if (!more) /* a topology may not allow for it, which is no harm */
+                (void) virDomainSetVcpusFlags(domain, v->n, VCPUS_STORED_MAXIMUM);
+        return 0;
 }
 
 static void take_back_vcpus(const Operation *o, virDomainPtr domain) {
@@ -303,12 +312,31 @@ int vm_set_vcpus(VM *vm, unsigned vcpus, sd_bus_message *message) {
         return operation_submit(vm, &set_vcpus_type, data, message);
 }
 
-/* Disks. The VM's snapshot, which has them, stays as it is until the operation has ended. */
+/* Disks */
+
+static int read_stored(const Operation *o, virDomainPtr domain, DomainInfo **ret,
+                       sd_bus_error *error) {
+        _cleanup_free_ char *xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE);
+        int r;
+
+        if (!xml)
+                return error_from_libvirt(error, "read the definition of VM '%s'", o->name);
+        r = domain_info_parse(xml, ret);
+        if (r < 0)
+                return error_from_errno(error, -r, "understand the definition of VM '%s'", o->name);
+        return 0;
+}
+
+static const DomainDisk *find_disk(const DomainInfo *info, const char *target) {
+        for (size_t i = 0; i < info->n_disks; i++)
+                if (streq_ptr(info->disks[i].target, target))
+                        return &info->disks[i];
+        return NULL;
+}
 
 typedef struct Resizing {
         char *target;
         uint64_t size;
-        const DomainDisk *disk;
 } Resizing;
 
 static void resizing_free(void *data) {
@@ -322,26 +350,42 @@ static void resizing_free(void *data) {
 static int resize_prepare(Operation *o, sd_bus_error *error) {
         Resizing *resizing = o->data;
         const DomainInfo *info = o->vm->snapshot->stored;
+        const DomainDisk *disk;
 
         /* Rounded up to whole sectors it would be 0. */
         if (resizing->size > INT64_MAX - SECTOR_SIZE)
                 return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS,
                                          "size: no disk can have %" PRIu64 " bytes",
                                          resizing->size);
-        for (size_t i = 0; i < info->n_disks && !resizing->disk; i++)
-                if (streq_ptr(info->disks[i].target, resizing->target))
-                        resizing->disk = &info->disks[i];
-        if (!resizing->disk)
+        disk = find_disk(info, resizing->target);
+        if (!disk)
                 return sd_bus_error_setf(
                         error, SD_BUS_ERROR_INVALID_ARGS,
                         "target: VM '%s' has no disk '%.*s'; ListDisks lists those "
                         "it has",
                         o->name, utf8_prefix(resizing->target, QUOTED_MAX), resizing->target);
-        if (!resizing->disk->path || resizing->disk->read_only)
+        if (!disk->path || disk->read_only)
                 return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
                                          "The disk '%s' of VM '%s' is no file that could grow",
                                          resizing->target, o->name);
         return 0;
+}
+
+/* Another tool may have made a snapshot: libvirt knows which file it is now. */
+static int resize_file(const Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        const Resizing *resizing = o->data;
+        _cleanup_(domain_info_freep) DomainInfo *info = NULL;
+        const DomainDisk *disk;
+        int r;
+
+        r = read_stored(o, domain, &info, error);
+        if (r < 0)
+                return r;
+        disk = find_disk(info, resizing->target);
+        if (!disk || !disk->path)
+                return error_from_errno(error, ENOENT, "find the disk '%s' of VM '%s'",
+                                        resizing->target, o->name);
+        return disk_resize(disk->path, disk->format ?: "raw", resizing->size, error);
 }
 
 static int resize_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus_error *error) {
@@ -359,8 +403,7 @@ static int resize_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
                         "made smaller",
                         resizing->target, now.capacity);
         if (active == 0)
-                return disk_resize(resizing->disk->path, resizing->disk->format ?: "raw",
-                                   resizing->size, error);
+                return resize_file(o, domain, error);
         if (virDomainBlockResize(domain, resizing->target,
                                  (resizing->size + SECTOR_SIZE - 1) / SECTOR_SIZE * SECTOR_SIZE,
                                  VIR_DOMAIN_BLOCK_RESIZE_BYTES) < 0)
@@ -412,14 +455,11 @@ static void disk_list_free(void *data) {
 static int list_disks_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
                           sd_bus_error *error) {
         DiskList *list = o->data;
-        _cleanup_free_ char *xml = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE);
         int r;
 
-        if (!xml)
-                return error_from_libvirt(error, "read the definition of VM '%s'", o->name);
-        r = domain_info_parse(xml, &list->info);
+        r = read_stored(o, domain, &list->info, error);
         if (r < 0)
-                return error_from_errno(error, -r, "understand the definition of VM '%s'", o->name);
+                return r;
         list->sizes = new0(virDomainBlockInfo, list->info->n_disks + 1);
         if (!list->sizes)
                 return -ENOMEM;

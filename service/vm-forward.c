@@ -221,12 +221,15 @@ static int check_own(Operation *o, sd_bus_error *error) {
         return 0;
 }
 
-/* One too many is stored easily, but then the VM could not be started. Of one that runs, passt says
- * it. */
+/* One too many is stored easily, but then the VM could not be started. Where one takes effect now,
+ * passt says it. */
 static int check_number(const Operation *o, sd_bus_error *error) {
         const ForwardChange *c = o->data;
+        size_t stored = 0;
 
-        if (vm_is_active(o->vm) || !c->single || c->own.n < FORWARDS_MAX)
+        for (size_t i = 0; i < c->own.n; i++)
+                stored += c->own.items[i].persistent;
+        if (c->live || !c->single || stored < FORWARDS_MAX)
                 return 0;
         return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
                                  "VM '%s' has %d forwards, as many as passt takes; remove one "

@@ -10,6 +10,7 @@
 #include <libvirt/virterror.h>
 
 #include "autostart.h"
+#include "disk-check.h"
 #include "error.h"
 #include "log.h"
 #include "manager.h"
@@ -230,6 +231,8 @@ typedef struct Deletion {
         DomainInfo *info; /* the snapshot's, which outlives the operation's run */
         bool active, persistent, autostart;
         bool *shared; /* of each file in info->storage: another VM has it, too */
+        bool shares_nvram;
+        DiskUsers others; /* disks of other VMs that may be based on those of this one */
         Storage storage;
         char **removed, **left; /* files, NULL-terminated */
         size_t n_removed, n_left;
@@ -240,6 +243,7 @@ static void deletion_free(void *data) {
 
         if (d) {
                 free(d->shared);
+                disk_users_done(&d->others);
                 strv_free(d->removed);
                 strv_free(d->left);
         }
@@ -257,16 +261,48 @@ static bool has_file(const DomainInfo *info, const char *path) {
         return false;
 }
 
-/* A clone of the VM by another tool does not have copies of all files, and it is not only a clone
- * that can have a disk in common. */
-static bool is_shared(const VM *vm, const char *path) {
-        const Manager *m = vm->manager;
-
-        for (size_t i = 0; i < m->n_vms; i++)
-                if (m->vms[i] != vm && m->vms[i]->snapshot &&
-                    has_file(m->vms[i]->snapshot->stored, path))
+static bool is_storage(const DomainInfo *info, const char *path) {
+        for (size_t i = 0; i < info->n_storage; i++)
+                if (info->storage[i].is_own && streq(info->storage[i].path, path))
                         return true;
         return false;
+}
+
+/* What uservm's own disks are based on is noted. */
+static int note_disks_of_other(Deletion *d, const VM *other) {
+        const DomainInfo *info = other->snapshot->stored;
+        int r = 0;
+
+        for (size_t i = 0; i < info->n_disks && r >= 0; i++) {
+                const DomainDisk *disk = &info->disks[i];
+
+                if (disk->path && !streq_ptr(disk->format, "raw") && !is_storage(info, disk->path))
+                        r = disk_users_add(&d->others, other->name, disk->path, true, false);
+        }
+        return r;
+}
+
+/* A clone of the VM by another tool does not have copies of all files, and it is not only a clone
+ * that can have a disk in common. */
+static int note_files_of_others(Deletion *d, const VM *vm) {
+        const Manager *m = vm->manager;
+
+        for (size_t i = 0; i < m->n_vms; i++) {
+                const DomainInfo *info = m->vms[i]->snapshot ? m->vms[i]->snapshot->stored : NULL;
+                int r;
+
+                if (m->vms[i] == vm || !info)
+                        continue;
+                for (size_t j = 0; j < d->info->n_storage; j++)
+                        if (has_file(info, d->info->storage[j].path))
+                                d->shared[j] = true;
+                if (info->nvram && streq_ptr(info->nvram, d->info->nvram))
+                        d->shares_nvram = true;
+                r = note_disks_of_other(d, m->vms[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static int refuse_running(const Operation *o, sd_bus_error *error) {
@@ -292,18 +328,17 @@ static int delete_prepare(Operation *o, sd_bus_error *error) {
         d->left = new0(char *, d->info->n_disks + 2 * d->info->n_storage + 1);
         if (!d->shared || !d->removed || !d->left)
                 return -ENOMEM;
-        for (size_t i = 0; i < d->info->n_storage; i++)
-                d->shared[i] = is_shared(o->vm, d->info->storage[i].path);
-        return 0;
+        return note_files_of_others(d, o->vm);
 }
 
 /* libvirt's test driver refuses flags it has no use for, as an older libvirt would. */
-static int undefine(virDomainPtr domain) {
+static int undefine(virDomainPtr domain, bool keep_nvram) {
         const unsigned flags =
                 VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
 
         if (virDomainUndefineFlags(domain, flags | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
-                                                   VIR_DOMAIN_UNDEFINE_NVRAM) >= 0)
+                                                   (keep_nvram ? VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+                                                               : VIR_DOMAIN_UNDEFINE_NVRAM)) >= 0)
                 return 0;
         if (virGetLastErrorCode() != VIR_ERR_INVALID_ARG)
                 return -1;
@@ -315,7 +350,9 @@ static int withdraw_storage(Deletion *d, sd_bus_error *error) {
                 const DomainStorage *storage = &d->info->storage[i];
                 int r;
 
-                if (!storage->is_own || d->shared[i] || (!d->options.storage && !storage->is_setup))
+                if (!storage->is_own || d->shared[i] ||
+                    (!d->options.storage && !storage->is_setup) ||
+                    (!storage->is_setup && disk_is_base(storage->path, &d->others)))
                         continue;
                 r = storage_withdraw(&d->storage, storage->path, error);
                 if (r < 0)
@@ -356,10 +393,11 @@ static int note_all_left(Deletion *d) {
 /* If libvirt's daemon dies over it, the next one is told again. -ENOTCONN: there is none, so it is
  * not known whether it is done. */
 static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *error) {
+        const Deletion *d = o->data;
         _cleanup_domain_ virDomainPtr again = NULL;
         int r, q;
 
-        if (undefine(domain) >= 0)
+        if (undefine(domain, d->shares_nvram) >= 0)
                 return 0;
         r = error_from_libvirt(error, "delete VM '%s'", o->name);
         q = connection_find_again(o->vm->manager->connection, domain, &again, NULL);
@@ -368,7 +406,7 @@ static int delete_definition(Operation *o, virDomainPtr domain, sd_bus_error *er
         if (q < 0 && q != -ENOENT)
                 return -ENOTCONN;
         sd_bus_error_free(error);
-        if (q < 0 || undefine(again) >= 0)
+        if (q < 0 || undefine(again, d->shares_nvram) >= 0)
                 return 0;
         return error_from_libvirt(error, "delete VM '%s'", o->name);
 }
