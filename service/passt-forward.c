@@ -37,6 +37,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 
 #include "error.h"
@@ -239,34 +240,57 @@ bool passt_table_take(ForwardList *table, const Forward *f) {
 
 /* Control */
 
+/* A descriptor that can be read once passt has had time enough. */
+static int open_patience(void) {
+        const struct itimerspec patience = { .it_value.tv_sec = PATIENCE_SEC };
+        _cleanup_close_ int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+
+        if (fd < 0 || timerfd_settime(fd, 0, &patience, NULL) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+/* Reads to the end of the stream, which has to come in time however much comes before. */
+static int drain(int fd) {
+        _cleanup_close_ int patience = open_patience();
+        char buffer[4096];
+        ssize_t n;
+
+        if (patience < 0)
+                return patience;
+        do {
+                struct pollfd fds[] = {
+                        { .fd = fd, .events = POLLIN },
+                        { .fd = patience, .events = POLLIN },
+                };
+
+                n = poll(fds, ELEMENTSOF(fds), -1);
+                if (n >= 0 && fds[1].revents != 0)
+                        return -ETIMEDOUT;
+                if (n >= 0)
+                        n = recv(fd, buffer, sizeof(buffer), 0);
+        } while (n > 0 || (n < 0 && errno == EINTR));
+        return n < 0 ? -errno : 0;
+}
+
 /* Waits until passt is done with every control client before us: its greeting comes when it turns
  * to us, and the end of the stream when it finds that we want nothing. */
 static int wait_until_applied(const char *control) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         struct timeval patience = { .tv_sec = PATIENCE_SEC };
         _cleanup_close_ int fd = -EBADF;
-        char buffer[4096];
-        ssize_t n;
 
         if (strlen(control) >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
         memcpy(address.sun_path, control, strlen(control));
 
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
-            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
                 return -errno;
         if (connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0 ||
             shutdown(fd, SHUT_WR) < 0)
                 return errno == EAGAIN ? -ETIMEDOUT : -errno;
-
-        do
-                n = recv(fd, buffer, sizeof(buffer), 0);
-        while (n > 0 || (n < 0 && errno == EINTR));
-
-        if (n < 0)
-                return errno == EAGAIN ? -ETIMEDOUT : -errno;
-        return 0;
+        return drain(fd);
 }
 
 static int refuse_silence(int r, sd_bus_error *error) {
@@ -276,16 +300,26 @@ static int refuse_silence(int r, sd_bus_error *error) {
 
 /* Runs pesto with these arguments. What it prints is in *ret_output, or what it complained about,
  * if it was told to do what it could not, in *ret_complaint, which is NULL else. pesto waits for
- * ever for a passt that doesn't answer, so that is found out first. */
+ * ever for a passt that doesn't answer: that is found out first, so that the table is as it was
+ * then, and pesto is killed for one that stops answering later: -ETIMEDOUT. */
 static int run_pesto(const PasstPaths *paths, const char *const arguments[], char **ret_output,
                      char **ret_complaint, sd_bus_error *error) {
         _cleanup_free_ char *output = NULL, *complaint = NULL;
+        _cleanup_close_ int patience = -EBADF;
         int r;
 
         r = wait_until_applied(paths->control);
         if (r < 0)
                 return refuse_silence(r, error);
-        r = process_run(arguments, &output, &complaint);
+        patience = open_patience();
+        if (patience < 0)
+                return patience;
+        r = process_run_watched(arguments, &(ProcessWatch){ .cancel_fd = patience }, NULL, &output,
+                                &complaint);
+        if (r == -ECANCELED) {
+                (void) refuse_silence(-ETIMEDOUT, error);
+                return -ETIMEDOUT;
+        }
         if (r < 0)
                 return error_from_passt_run(error, -r, "pesto");
 

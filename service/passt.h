@@ -3,9 +3,9 @@
 
 /* A passt of our own: one process a NIC, connected to QEMU over vhost-user, and controlled through
  * its control socket with pesto(1). Start it, change and list its forwards, find it again, end it.
- * Blocks (a change some 5 ms, a passt that does not answer 5 s): on a worker only, and one call at
- * a time for one passt. Watching over the process with its pidfd is the caller's. Behaviour is that
- * of passt(1) and pesto(1) unless said otherwise. */
+ * Blocks (a change some 5 ms, a passt that does not answer 5 s, one that ceases to during a change
+ * 10 s): on a worker only, and one call at a time for one passt. Watching over the process with its
+ * pidfd is the caller's. Behaviour is that of passt(1) and pesto(1) unless said otherwise. */
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -137,7 +137,7 @@ static int read_until_exit(int pidfd, Stream *output, Stream *error, const Proce
                 r = stream_read(output);
                 if (r < 0)
                         return r;
-                if (watch && fds[1].revents != 0)
+                if (watch && watch->on_output && fds[1].revents != 0)
                         watch->on_output(output->text, watch->userdata);
                 r = stream_read(error);
                 if (r < 0)

@@ -21,7 +21,7 @@ int process_run(const char *const argv[], char **ret_output, char **ret_error);
 
 /* For a program that takes its time. */
 typedef struct ProcessWatch {
-        /* All of its standard output so far, each time that there is more. */
+        /* All of its standard output so far, each time that there is more. May be NULL. */
         void (*on_output)(const char *output, void *userdata);
         void *userdata;
         int cancel_fd; /* once this can be read, the program is killed: -ECANCELED */

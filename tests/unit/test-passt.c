@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The part of passt.h that starts nothing: paths, the command line, and the table as pesto prints
- * it. The tables are what pesto 2026-07-28 printed. The rest is in test-passt-real.c. */
+/* The part of passt.h that needs no passt: paths, the command line, the table as pesto prints it,
+ * and control sockets that passt would not be so rude as to have. The tables are what pesto
+ * 2026-07-28 printed. The rest is in test-passt-real.c. */
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 
 #include "passt.h"
-#include "test.h"
-#include "util.h"
+#include "test-files.h"
 
 #define UUID "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 #define MAC "52:54:00:aa:bb:0c"
@@ -395,6 +400,64 @@ TEST(takes_all_ports_without_the_ephemeral_ones) {
         CHECK_INT(table.items[0].protocol, FORWARD_UDP);
 }
 
+/* Control */
+
+/* Stands in for passt: lets each client go, or sends it a byte now and then. */
+static pid_t serve(const char *path, bool lets_go) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        pid_t pid;
+
+        strcpy(address.sun_path, path);
+        if (bind(listener, (struct sockaddr *) &address, sizeof(address)) < 0 ||
+            listen(listener, 1) < 0)
+                abort();
+        pid = fork();
+        if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;) {
+                        _cleanup_close_ int fd = accept(listener, NULL, NULL);
+
+                        while (!lets_go && write(fd, "", 1) > 0)
+                                usleep(100000);
+                }
+        }
+        close(listener);
+        return pid;
+}
+
+/* Lists the forwards of such a passt, which fails within the time that it is given. */
+static void no_answer(bool lets_go, const char *pesto) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        const PasstPaths paths = { .control = (char *) in_root(lets_go ? "mute" : "slow") };
+        pid_t pid = serve(paths.control, lets_go);
+        ForwardList list;
+        int r;
+
+        write_file(in_root("pesto"), pesto, strlen(pesto));
+        CHECK_INT(chmod(in_root("pesto"), 0700), 0);
+        alarm(30);
+        r = passt_list_forwards(&paths, &list, &error);
+        alarm(0);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        CHECK(r < 0);
+        CHECK_STR(error.name, USERVM_ERROR_PASST_FAILED);
+        CHECK_MENTIONS(error.message, "does not answer on its control socket: ");
+}
+
+TEST(a_pesto_that_gets_no_answer_is_ended) {
+        _cleanup_free_ char *path = NULL;
+
+        CHECK(asprintf(&path, "%s:%s", root, getenv("PATH")) > 0);
+        setenv("PATH", path, 1);
+        no_answer(true, "#!/bin/sh\nexec sleep 100\n");
+}
+
+TEST(a_byte_now_and_then_is_no_answer) {
+        no_answer(false, "#!/bin/sh\necho it is not run\n");
+}
+
 TEST_MAIN(paths_lie_where_policy_allows_them, case_makes_no_difference,
           what_is_no_uuid_or_mac_is_refused, a_socket_path_fits_for_every_user_number,
           without_a_runtime_directory_there_are_none, our_sockets_are_ours,
@@ -403,4 +466,6 @@ TEST_MAIN(paths_lie_where_policy_allows_them, case_makes_no_difference,
           a_value_that_looks_like_an_option_stays_a_value, reads_a_real_table, reads_an_empty_table,
           reads_the_host_side_alone, reads_past_the_address_of_a_guest, what_is_no_table_is_refused,
           survives_damage, takes_a_forward_out_of_a_table, puts_the_parts_of_a_forward_together,
-          takes_nothing_that_differs, takes_all_ports_without_the_ephemeral_ones)
+          takes_nothing_that_differs, takes_all_ports_without_the_ephemeral_ones,
+          begins_in_a_folder_of_its_own, a_pesto_that_gets_no_answer_is_ended,
+          a_byte_now_and_then_is_no_answer, leaves_nothing_behind)
