@@ -91,9 +91,12 @@ static bool is_key(const char *value) {
 }
 
 static Exit complain_private_key(const char *path) {
-        _cleanup_free_ char *public = NULL;
+        _cleanup_free_ char *public = NULL, *quoted = shell_quote(path), *quoted_public = NULL;
 
         if (asprintf(&public, "%s.pub", path) < 0)
+                return failed(-ENOMEM);
+        quoted_public = shell_quote(public);
+        if (!quoted || !quoted_public)
                 return failed(-ENOMEM);
         if (access(public, R_OK) >= 0)
                 complain("'%s' is a private key, which nobody else is to see; give the public one, "
@@ -101,8 +104,8 @@ static Exit complain_private_key(const char *path) {
                          path, public);
         else
                 complain("'%s' is a private key, which nobody else is to see; make the public one "
-                         "with ssh-keygen -y -f '%s' >'%s', and give that",
-                         path, path, public);
+                         "with ssh-keygen -y -f %s >%s, and give that",
+                         path, quoted, quoted_public);
         return EXIT_FAILED;
 }
 

@@ -159,6 +159,10 @@ static int check_raw(const char *path, const struct stat *st, sd_bus_error *erro
 
 static int check_format(const char *path, const ImageInfo *info, const struct stat *st,
                         sd_bus_error *error) {
+        _cleanup_free_ char *quoted = shell_quote(path);
+
+        if (!quoted)
+                return -ENOMEM;
         if (info->encrypted)
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "The disk '%s' is encrypted, which is not supported. "
@@ -170,20 +174,20 @@ static int check_format(const char *path, const ImageInfo *info, const struct st
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "The disk '%s' is of the format %s; only qcow2 and raw "
                                          "are supported. Convert it with: qemu-img convert -O "
-                                         "qcow2 '%s' NEW.qcow2",
-                                         path, info->format, path);
+                                         "qcow2 %s NEW.qcow2",
+                                         path, info->format, quoted);
         if (info->corrupt)
                 return sd_bus_error_setf(
                         error, USERVM_ERROR_IMAGE_UNUSABLE,
                         "The disk '%s' is marked as corrupt. Make a copy, then try "
-                        "to repair it with: qemu-img check -r all '%s'",
-                        path, path);
+                        "to repair it with: qemu-img check -r all %s",
+                        path, quoted);
         if (info->data_file)
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "The disk '%s' has its data in another file, '%s', which "
                                          "is not supported. Convert it with: qemu-img convert -O "
-                                         "qcow2 '%s' NEW.qcow2",
-                                         path, info->data_file, path);
+                                         "qcow2 %s NEW.qcow2",
+                                         path, info->data_file, quoted);
         return 0;
 }
 
@@ -217,9 +221,12 @@ static int is_near(const char *path, const char *backing) {
 }
 
 static int check_backing(const char *path, const ImageInfo *info, sd_bus_error *error) {
+        _cleanup_free_ char *quoted = shell_quote(path), *backing = shell_quote(info->backing);
         struct stat st;
         int r;
 
+        if (!quoted || !backing)
+                return -ENOMEM;
         if (info->backing[0] != '/')
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "The disk '%s' is based on '%s', which is not a file.",
@@ -228,8 +235,8 @@ static int check_backing(const char *path, const ImageInfo *info, sd_bus_error *
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "The disk '%s' is based on '%s' and does not say of which "
                                          "format that is. If it is qcow2, note it with: qemu-img "
-                                         "rebase -u -F qcow2 -b '%s' '%s'",
-                                         path, info->backing, info->backing, path);
+                                         "rebase -u -F qcow2 -b %s %s",
+                                         path, info->backing, backing, quoted);
         if (stat(info->backing, &st) < 0)
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "The disk '%s' is based on '%s', which cannot be used: %s",
@@ -242,8 +249,8 @@ static int check_backing(const char *path, const ImageInfo *info, sd_bus_error *
                                          "The disk '%s' is based on '%s' in another folder, as an "
                                          "image that is to steal a file would be. If that is all "
                                          "right, put both into one folder, or make one of them: "
-                                         "qemu-img convert -O qcow2 '%s' NEW.qcow2",
-                                         path, info->backing, path);
+                                         "qemu-img convert -O qcow2 %s NEW.qcow2",
+                                         path, info->backing, quoted);
         return 0;
 }
 

@@ -110,8 +110,11 @@ static int check_free_name(const char *path, sd_bus_error *error) {
 /* Whoever may rename files in it could exchange an image for another. The folder may well be a link
  * to a larger file system. */
 static int check_folder(const char *folder, sd_bus_error *error) {
+        _cleanup_free_ char *quoted = shell_quote(folder);
         struct stat st;
 
+        if (!quoted)
+                return -ENOMEM;
         if (stat(folder, &st) < 0)
                 return error_from_errno(error, errno, "find the folder '%s'", folder);
         if (st.st_uid != geteuid() && st.st_uid != 0)
@@ -122,8 +125,8 @@ static int check_folder(const char *folder, sd_bus_error *error) {
         if ((st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX))
                 return sd_bus_error_setf(error, USERVM_ERROR_IMAGE_UNUSABLE,
                                          "Everybody can write to the folder '%s', and exchange the "
-                                         "disks of your VMs; run: chmod o-w '%s'",
-                                         folder, folder);
+                                         "disks of your VMs; run: chmod o-w %s",
+                                         folder, quoted);
         return 0;
 }
 

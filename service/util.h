@@ -84,6 +84,23 @@ static inline int utf8_prefix(const char *s, size_t max) {
         return (int) n;
 }
 
+/* A text as one word of a command that a message offers for a shell: in quotes, whatever is in it.
+ * NULL without memory. */
+static inline char *shell_quote(const char *s) {
+        char *quoted = new0(char, 4 * strlen(s) + 3), *end = quoted;
+
+        if (!quoted)
+                return NULL;
+        *end++ = '\'';
+        for (; *s; s++)
+                if (*s == '\'')
+                        end = stpcpy(end, "'\\''");
+                else
+                        *end++ = *s;
+        *end = '\'';
+        return quoted;
+}
+
 static inline void strv_free(char **strv) {
         for (char **s = strv; s && *s; s++)
                 free(*s);

@@ -60,6 +60,23 @@ TEST(formats_that_are_not_taken) {
         refused(in_root("x.vdi"), USERVM_ERROR_IMAGE_UNUSABLE, "vdi");
 }
 
+/* What is pasted into a shell is one word there. */
+TEST(a_name_that_would_be_a_command) {
+        _cleanup_error_ sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *output = NULL, *command = NULL, *expected = NULL, *format = NULL;
+        const char *path = in_root("a'$(exit)';b.vdi"), *offered;
+
+        CHECK_INT(qemu_img("create", "-q", "-f", "vdi", path, "1M", NULL), 0);
+        CHECK_ERROR(inspect(path, &format, &error), USERVM_ERROR_IMAGE_UNUSABLE);
+        offered = strstr(error.message, "-O qcow2 ");
+        CHECK(offered);
+        CHECK(asprintf(&command, "printf '%%s\\n' %s", offered) > 0);
+        CHECK(asprintf(&expected, "-O\nqcow2\n%s\nNEW.qcow2\n", path) > 0);
+        CHECK_INT(process_run((const char *const[]){ "sh", "-c", command, NULL }, &output, NULL),
+                  0);
+        CHECK_STR(output, expected);
+}
+
 TEST(encrypted_image) {
         _cleanup_close_ int fd = -EBADF;
 
@@ -308,8 +325,9 @@ TEST(readable_files) {
 }
 
 TEST_MAIN(begins_in_a_folder_of_its_own, raw_image, what_is_no_image, formats_that_are_not_taken,
-          encrypted_image, broken_qcow2, backing_chain, a_chain_that_goes_elsewhere,
-          a_link_that_goes_elsewhere, where_images_are_kept_is_not_elsewhere,
-          a_backing_file_of_no_noted_format, data_in_another_file, image_in_use,
-          a_base_is_only_read, what_other_VMs_have, a_chain_that_ends_at_a_disk_of_another_VM,
-          permissions, readable_files, leaves_nothing_behind)
+          a_name_that_would_be_a_command, encrypted_image, broken_qcow2, backing_chain,
+          a_chain_that_goes_elsewhere, a_link_that_goes_elsewhere,
+          where_images_are_kept_is_not_elsewhere, a_backing_file_of_no_noted_format,
+          data_in_another_file, image_in_use, a_base_is_only_read, what_other_VMs_have,
+          a_chain_that_ends_at_a_disk_of_another_VM, permissions, readable_files,
+          leaves_nothing_behind)
