@@ -273,6 +273,8 @@ static void operation_begin(VM *vm) {
 static void reading_done(void *userdata) {
         Operation *o = userdata;
 
+        if (sd_bus_error_is_set(&o->error))
+                error_make_utf8(&o->error);
         send_reply(o);
         operation_free(o);
 }

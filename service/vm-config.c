@@ -17,6 +17,7 @@
 #include "log.h"
 #include "manager.h"
 #include "operation.h"
+#include "utf8.h"
 
 #define SECTOR_SIZE 512
 
@@ -480,19 +481,31 @@ static bool is_created(const DomainInfo *info, const char *path) {
         return false;
 }
 
+/* What others wrote into the definition. */
+static int append_text(sd_bus_message *m, const char *key, const char *text) {
+        _cleanup_free_ char *copy = strdup(text);
+
+        if (!copy)
+                return -ENOMEM;
+        utf8_make_valid(copy);
+        return sd_bus_message_append(m, "{sv}", key, "s", copy);
+}
+
 static int append_disk(sd_bus_message *m, const DomainInfo *info, const DomainDisk *disk,
                        const virDomainBlockInfo *size) {
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}", "target", "s", disk->target ?: "",
-                                          "device", "s", disk->device ?: "disk", "created", "b",
-                                          is_created(info, disk->path));
+                r = append_text(m, "target", disk->target ?: "");
+        if (r >= 0)
+                r = append_text(m, "device", disk->device ?: "disk");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "{sv}", "created", "b", is_created(info, disk->path));
         if (r >= 0 && disk->path)
-                r = sd_bus_message_append(m, "{sv}", "path", "s", disk->path);
+                r = append_text(m, "path", disk->path);
         if (r >= 0 && disk->format)
-                r = sd_bus_message_append(m, "{sv}", "format", "s", disk->format);
+                r = append_text(m, "format", disk->format);
         if (r >= 0 && size->capacity > 0)
                 r = sd_bus_message_append(m, "{sv}{sv}", "size", "t", (uint64_t) size->capacity,
                                           "allocation", "t", (uint64_t) size->allocation);

@@ -18,6 +18,7 @@
 #include "port-check.h"
 #include "save.h"
 #include "storage.h"
+#include "utf8.h"
 
 static int need_active(Operation *o, sd_bus_error *error) {
         if (vm_is_active(o->vm))
@@ -461,9 +462,12 @@ static int delete_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_
         return r < 0 ? r : note_all_left(d);
 }
 
+/* A name that D-Bus cannot carry must not make a failure of what is done. */
 static int append_files(sd_bus_message *reply, const char *key, char **files) {
         int r;
 
+        for (char **file = files; *file; file++)
+                utf8_make_valid(*file);
         r = sd_bus_message_open_container(reply, 'e', "sv");
         if (r >= 0)
                 r = sd_bus_message_append(reply, "s", key);

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import unittest.mock
 
 import client
@@ -384,6 +385,26 @@ class JobsOfALostBus(Copying):
         self.assertEqual(self.daemon.wait_exit(), 1)
         self.assertIn("The session bus has gone away", self.daemon.log())
         self.assertEqual(self.half_made(), [])
+
+
+class Names(daemon.Case):
+    """Of files, with a character that XML can have and D-Bus refuses."""
+
+    def setUp(self):
+        self.disk = tempfile.NamedTemporaryFile(prefix="uservm-test-", suffix="\ufdd0")
+        self.addCleanup(self.disk.close)
+        self.domains = [domain("old", 1, devices=f"""
+            <disk type='file' device='disk'>
+              <source file='{self.disk.name}'/><target dev='vda' bus='virtio'/>
+            </disk>""")]
+        super().setUp()
+
+    def test_they_are_no_failure(self):
+        path = self.bus.manager("GetVM", "(s)", "old")
+        shown = self.disk.name.replace("\ufdd0", "???")
+        self.assertEqual([disk["path"] for disk in self.bus.vm(path, "ListDisks")], [shown])
+        self.assertEqual(self.bus.vm(path, "Delete", "(a{sv})", {}),
+                         {"removed": [], "left": [shown]})
 
 
 class Reading(daemon.Case):
