@@ -23,7 +23,8 @@ uservm_SOURCES = \
 	cli/session.c cli/session.h \
 	cli/settings.c cli/settings.h \
 	service/guest-probe.c service/guest-probe.h \
-	service/size.c service/size.h
+	service/size.c service/size.h \
+	service/utf8.c service/utf8.h
 uservm_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/client-lib
 uservm_LDADD = libuservm.la $(JSON_C_LIBS)
 

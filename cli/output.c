@@ -21,6 +21,8 @@
 #include <wchar.h>
 #include <wctype.h>
 
+#include "utf8.h"
+
 #define TABLE_COLUMNS_MAX 8
 #define COLUMN_GAP 2
 #define LABEL_WIDTH 10
@@ -84,6 +86,20 @@ static size_t read_character(const char *text, mbstate_t *state, wint_t *ret) {
         return n;
 }
 
+/* The same of UTF-8, whatever the locale. */
+static size_t read_utf8(const char *text, wint_t *ret) {
+        uint32_t c = 0;
+        size_t n = utf8_character(text, &c);
+
+        *ret = n > 0 ? (wint_t) c : WEOF;
+        return n > 0 ? n : 1;
+}
+
+/* The C locale knows of those in ASCII alone. */
+static bool is_control(wint_t c) {
+        return (c >= 0x7f && c < 0xa0) || iswcntrl(c);
+}
+
 /* Replaces what would do something else to the terminal than to show a character. */
 static void make_printable(char *text) {
         mbstate_t state = {};
@@ -92,13 +108,12 @@ static void make_printable(char *text) {
 
         for (char *s = text; *s; s += n) {
                 n = read_character(s, &state, &c);
-                if (c == WEOF) {
-                        /* in the C locale UTF-8 goes through as it is */
-                        if (MB_CUR_MAX > 1 || (unsigned char) *s < 0x80)
-                                *s = '?';
-                } else if (iswcntrl(c)) {
+                if (c == WEOF && MB_CUR_MAX == 1)
+                        n = read_utf8(s, &c); /* which the terminal may know all the same */
+                if (c == WEOF)
+                        *s = '?';
+                else if (is_control(c))
                         memset(s, '?', n);
-                }
         }
 }
 
@@ -272,13 +287,27 @@ void print_value(const char *label, Style style, const char *value) {
         putchar('\n');
 }
 
+/* json-c escapes no control characters but those before the space. They are in strings only. */
+static void print_escaped(const char *text) {
+        wint_t c;
+
+        for (size_t n; *text; text += n) {
+                n = read_utf8(text, &c);
+                if (c >= 0x7f && c < 0xa0)
+                        printf("\\u%04x", (unsigned) c);
+                else
+                        fwrite(text, 1, n, stdout);
+        }
+        putchar('\n');
+}
+
 static int json_print_with(json_object *value, int flags) {
         const char *text;
 
         text = json_object_to_json_string_ext(value, flags | JSON_C_TO_STRING_NOSLASHESCAPE);
         if (!text)
                 return -ENOMEM;
-        puts(text);
+        print_escaped(text);
         return output_flush();
 }
 

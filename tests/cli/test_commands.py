@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What each command does, and what it prints: for people, for programs, and on a terminal."""
 
+import json
 import os
 
 import command
@@ -301,11 +302,11 @@ class Terminal(command.Case):
 
 
 class Names(command.Case):
-    """Of other tools, with the control character that begins what is an order to a terminal."""
+    """Of other tools, with a control character that begins what is an order to a terminal."""
 
     domains = [domain("a\x9b2Jb", 1, devices="""
         <disk type='file' device='disk'>
-          <source file='/x'/><target dev='vd\x9b2Ja' bus='virtio'/>
+          <source file='/x\x7f'/><target dev='vd\x9b2Ja' bus='virtio'/>
           <address type='pci' bus='0' slot='5'/>
         </disk>""")]
 
@@ -320,6 +321,19 @@ class Names(command.Case):
         text += command.read_terminal(terminal)
         self.assertEqual(process.wait(command.TIMEOUT_SEC), OK)
         self.assertRegex(text, rb"\A(\rwaiting for a\?\?2Jb \.\.\. \d+ s)+\r\x1b\[K\Z")
+
+    def test_nor_in_the_C_locale(self):
+        c_locale = {"LC_ALL": "C"}
+        self.assertEqual(self.run_command("list", "-q", environment=c_locale).out, "a??2Jb\n")
+        self.refused(NOT_FOUND, "show", "\xdf\x9b2J", environment=c_locale, says="'\xdf??2J'")
+
+    def test_nor_in_JSON(self):
+        text = self.run_on_terminal("show", "--json", uuid(1))
+        self.assertNotRegex(text, "[\x7f-\x9f]")
+        shown = json.loads(text)
+        self.assertEqual(shown["name"], "a\x9b2Jb")
+        self.assertEqual([(disk["target"], disk["path"]) for disk in shown["disks"]],
+                         [("vd\x9b2Ja", "/x\x7f")])
 
 
 if __name__ == "__main__":
