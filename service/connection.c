@@ -65,7 +65,7 @@ static void report_change(void *userdata) {
 }
 
 static void domain_changed(Connection *c, virDomainPtr domain, DomainChange what) {
-        Change *change = new0(Change, 1);
+        Change *change = c->pool ? new0(Change, 1) : NULL;
 
         if (!change)
                 return;
@@ -118,7 +118,8 @@ static void on_reboot(virConnectPtr conn, virDomainPtr domain, void *userdata) {
 static void on_closed(virConnectPtr conn, int reason, void *userdata) {
         Connection *c = userdata;
 
-        (void) worker_post(c->pool, report_closed, c);
+        if (c->pool)
+                (void) worker_post(c->pool, report_closed, c);
 }
 
 static const struct {
@@ -211,6 +212,21 @@ int connection_acquire(Connection *c, virConnectPtr *ret, sd_bus_error *error) {
         pthread_mutex_lock(&c->mutex);
         r = acquire_locked(c, ret, error);
         pthread_mutex_unlock(&c->mutex);
+        return r;
+}
+
+int connection_open_another(Connection *c, virConnectPtr *ret, sd_bus_error *error) {
+        int r;
+
+        r = connection_acquire(c, ret, error);
+        if (r >= 0 && startswith(c->uri, "qemu:")) {
+                virConnectPtr another = virConnectOpen(c->uri);
+
+                if (another) {
+                        virConnectClose(*ret);
+                        *ret = another;
+                }
+        }
         return r;
 }
 
@@ -309,6 +325,7 @@ int connection_new(const char *uri, WorkerPool *pool, const ConnectionHandler *h
 Connection *connection_free(Connection *c) {
         if (!c)
                 return NULL;
+        c->pool = NULL; /* it has gone, and to close may bring the last events */
         if (c->conn)
                 close_connection(c);
         pthread_cond_destroy(&c->removed);

@@ -37,6 +37,12 @@ DEFINE_CLEANUP(Connection *, connection_free);
  * is none. Blocks: on a worker only. LibvirtFailed when libvirt cannot be reached. */
 int connection_acquire(Connection *c, virConnectPtr *ret, sd_bus_error *error);
 
+/* The same for a call that may take long, so that others need not wait for it. libvirt's daemon
+ * serves five calls of a connection at a time (max_client_requests), and reads nothing from it as
+ * long as there are so many, not even that the client is alive: after half a minute it drops the
+ * connection. So this is another connection, without events, where libvirt has a daemon. */
+int connection_open_another(Connection *c, virConnectPtr *ret, sd_bus_error *error);
+
 static inline void vir_connect_closep(virConnectPtr *conn) {
         if (*conn)
                 virConnectClose(*conn);

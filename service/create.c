@@ -523,6 +523,7 @@ static const OperationType create_type = {
         .free_data = creation_free,
         .transition = VM_STATE_NONE,
         .creates = true,
+        .takes_long = true,
 };
 
 static int new_uuid(char uuid[static SD_ID128_UUID_STRING_MAX]) {

@@ -118,7 +118,9 @@ static void operation_run(void *userdata) {
         _cleanup_connect_ virConnectPtr conn = NULL;
         int r;
 
-        r = connection_acquire(o->vm->manager->connection, &conn, &o->error);
+        r = o->type->takes_long
+                    ? connection_open_another(o->vm->manager->connection, &conn, &o->error)
+                    : connection_acquire(o->vm->manager->connection, &conn, &o->error);
         if (r < 0)
                 return;
         r = run_on_domain(o, conn);
@@ -222,13 +224,13 @@ static void operation_done(void *userdata) {
 static int operation_prepare(Operation *o) {
         int r;
 
+        if (o->type == &refresh_type)
+                o->vm->refresh_waiting = false;
         o->name = strdup(o->vm->name ?: o->vm->uuid);
         if (!o->name)
                 return -ENOMEM;
         o->n_live_changes_known = o->vm->n_live_changes_read;
-        if (o->type == &refresh_type)
-                o->vm->refresh_waiting = false;
-        else if (!o->vm->snapshot && !o->type->creates)
+        if (o->type != &refresh_type && !o->vm->snapshot && !o->type->creates)
                 return sd_bus_error_setf(&o->error, USERVM_ERROR_NO_SUCH_VM,
                                          "VM '%s' has just been deleted", o->name);
         if (o->type->prepare) {
@@ -350,11 +352,16 @@ int operation_submit(VM *vm, const OperationType *type, void *data, sd_bus_messa
 }
 
 int vm_refresh(VM *vm, bool live) {
+        int r;
+
         if (live)
                 vm->n_live_changes++; /* first: who sees the other one sees this one, too */
         vm->n_changes++;
         if (vm->refresh_waiting)
                 return 0;
         vm->refresh_waiting = true;
-        return operation_submit(vm, &refresh_type, NULL, NULL);
+        r = operation_submit(vm, &refresh_type, NULL, NULL);
+        if (r < 0)
+                vm->refresh_waiting = false;
+        return r;
 }

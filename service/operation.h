@@ -36,6 +36,7 @@ typedef struct OperationType {
         VMState transition; /* the state to show meanwhile, or VM_STATE_NONE */
         bool creates;       /* there is no domain yet */
         bool spares_live;   /* of the live VM it changes the network at most */
+        bool takes_long;    /* libvirt's part of it does, as it waits for QEMU */
         bool only_reads;    /* it changes nothing: it is done at once, there is nothing to prepare
                                before, to read anew after, or to log */
 } OperationType;

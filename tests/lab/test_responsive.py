@@ -12,6 +12,7 @@ import tap
 from lab import stories_in_order as load_tests
 
 VMS = ["one", "two", "three", "four"]
+SLOW = [f"slow{i}" for i in range(6)]
 IDLE_CALLS = 300
 
 SLOW_START_SEC = 3
@@ -67,19 +68,20 @@ class Responsive(lab.Story):
             call.result()
         return seconds, first
 
-    def define_slow(self):
-        """Like VM one, but it takes its time to start and none of the processor's."""
+    def define_slow(self, names=("slow",)):
+        """Like VM one, but they take their time to start and none of the processor's."""
         with open(SLOW_EMULATOR, "w", encoding="ascii") as emulator:
             emulator.write(SLOW_EMULATOR_TEXT)
         os.chmod(SLOW_EMULATOR, 0o755)
         domain = lab.definition("one")
-        domain.find("name").text = "slow"
         domain.remove(domain.find("uuid"))
         devices = domain.find("devices")
         devices.find("emulator").text = SLOW_EMULATOR
         devices.remove(devices.find("interface"))
-        lab.define(domain)
-        self.bus.wait(lambda: "slow" in self.states(), "VM slow to be listed")
+        for name in names:
+            domain.find("name").text = name
+            lab.define(domain)
+        self.bus.wait(lambda: set(names) <= set(self.states()), "the VMs to be listed")
 
     def test_idle(self):
         report("idle", [self.ask(i) for i in range(IDLE_CALLS)])
@@ -117,6 +119,20 @@ class Responsive(lab.Story):
         self.assertGreater(len(seconds), 100)
         self.assertLess(statistics.median(seconds), first / 4)
         self.assertEqual(set(self.states().values()), {"running"})
+
+    def test_many_starts_leave_libvirt_free_for_others(self):
+        """Its daemon serves five calls of a connection at a time."""
+        self.define_slow(SLOW)
+        starts = [self.send("StartVM", "(s)", name) for name in SLOW]
+        self.bus.wait(lambda: all(self.state(name) == "starting" for name in SLOW),
+                      "the starts to begin")
+        self.bus.finished.clear()
+        self.bus.vm(self.path("one"), "ListDisks")
+        self.assertEqual(self.bus.finished, [])
+        for start in starts:
+            start.result()
+        for name in SLOW:
+            self.delete(name, force=True)
 
     def test_calls_about_one_vm_wait_for_each_other(self):
         """In the order in which they came."""
