@@ -29,9 +29,9 @@
 #include "storage.h"
 #include "utf8.h"
 
-/* Starting a VM takes libvirt about a second, most of it waiting; this many at a time. libvirt's
- * daemon itself serves five calls of one client at a time (max_client_requests). */
-#define WORKERS_MAX 8
+/* Starting a VM takes libvirt about a second, most of it waiting, and copying an image may take
+ * minutes; this many at a time. */
+#define WORKERS_MAX 16
 #define RETRY_MAX_SEC 32
 /* How often all is read again when a VM could not be read: after 1, 2, 4 … seconds. What was
  * lacking may be there again; but a definition that uservm does not understand stays what it is. */
@@ -207,15 +207,24 @@ static void inquiry_free(Inquiry *q) {
         free(q);
 }
 
+static void retry_later(Manager *m);
+static void host_run(void *userdata);
+static void host_done(void *userdata);
+
 static void inquire(Manager *m, worker_func_t run, worker_func_t done) {
         Inquiry *q = new0(Inquiry, 1);
 
         if (q)
                 *q = (Inquiry){ .manager = m, .serving = m->serving };
         if (!q || worker_submit(m->workers, run, done, q) < 0) {
-                log_error("Out of memory");
+                log_error("Out of memory or threads; libvirt is asked again later");
                 free(q);
-        }
+                m->listing = false;
+                m->stale = true;
+                m->host_missed = m->host_missed || run == host_run;
+                retry_later(m);
+        } else if (run == host_run)
+                m->host_missed = false;
 }
 
 static void connect_run(void *userdata) {
@@ -266,8 +275,12 @@ static void connect_done(void *userdata) {
 
         if (q->result < 0 && !m->stopping)
                 set_failure(m, q);
-        else if (m->stale)
-                ask_for_domains(m);
+        else {
+                if (m->host_missed)
+                        inquire(m, host_run, host_done);
+                if (m->stale)
+                        ask_for_domains(m);
+        }
         inquiry_free(q);
 }
 

@@ -34,6 +34,7 @@ struct Manager {
         bool stale;         /* it has to be asked (again) */
         bool listed;        /* it has been, or could not be reached */
         bool host_asked;    /* likewise for what the host can do */
+        bool host_missed;   /* that could not be asked for, and is to be */
         char *failure;      /* why libvirt cannot be reached at present, or NULL */
         bool serving;       /* the name on the bus has been asked for */
         bool stopping;

@@ -133,7 +133,8 @@ static int on_revival(sd_event_source *source, uint64_t usec, void *userdata) {
         w->reviving = true;
         if (sd_event_now(w->vm->manager->event, CLOCK_MONOTONIC, &w->revived_usec) < 0)
                 w->revived_usec = usec;
-        (void) operation_submit(w->vm, &revive_type, NULL, NULL);
+        if (operation_submit(w->vm, &revive_type, NULL, NULL) < 0)
+                w->reviving = false;
         return 0;
 }
 
