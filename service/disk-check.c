@@ -374,6 +374,13 @@ int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writ
         return 0;
 }
 
+bool disk_has_user(const char *path, const DiskUsers *users) {
+        for (size_t i = 0; i < users->n; i++)
+                if (same_file(users->items[i].path, path))
+                        return true;
+        return false;
+}
+
 static bool is_in_chain(const char *path, const char *image) {
         _cleanup_free_ char *next = strdup(image);
 

@@ -44,6 +44,9 @@ int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writ
 int disk_inspect(const char *path, DiskUse use, const DiskUsers *users, ImageInfo **ret,
                  sd_bus_error *error);
 
+/* Whether the file is one of the users'; files are compared, not their paths. */
+bool disk_has_user(const char *path, const DiskUsers *users);
+
 /* Whether a disk of the users is based on the file, however many images are between. */
 bool disk_is_base(const char *path, const DiskUsers *users);
 

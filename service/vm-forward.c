@@ -383,8 +383,13 @@ static int add_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_bus
         r = port_check_host(&c->forward, &listening, error);
         if (r < 0)
                 return r;
-        if (!c->options.persistent)
+        if (!c->options.persistent && o->vm->network && o->vm->network->n > 0)
                 return add_to_passt(o, &o->vm->network->nics[0], error);
+        if (!c->options.persistent)
+                return sd_bus_error_setf(error, USERVM_ERROR_NOT_SUPPORTED,
+                                         "The network of VM '%s' is not managed any more, so no "
+                                         "forward can be for this run only",
+                                         o->name);
         r = read_stored(domain, o->name, &old_xml, error);
         if (r < 0)
                 return r;

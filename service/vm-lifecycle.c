@@ -72,6 +72,10 @@ static int start_run(Operation *o, virConnectPtr conn, virDomainPtr domain, sd_b
         const Start *s = o->data;
         int r;
 
+        /* Somebody may have started it, or the reading after a start have failed. */
+        if (virDomainIsActive(domain) > 0)
+                return sd_bus_error_setf(error, USERVM_ERROR_ALREADY_RUNNING,
+                                         "VM '%s' is running already", o->name);
         for (size_t i = 0; i < s->forwards.n; i++) {
                 r = port_check_host(&s->forwards.items[i], NULL, error);
                 if (r < 0)
@@ -87,6 +91,7 @@ static const OperationType start_type = {
         .run = start_run,
         .free_data = start_free,
         .transition = VM_STARTING,
+        .takes_long = true,
 };
 
 int vm_start(VM *vm, sd_bus_message *message) {
@@ -193,6 +198,7 @@ static const OperationType save_type = {
         .prepare = save_prepare,
         .run = save_run,
         .transition = VM_STOPPING,
+        .takes_long = true,
 };
 
 int vm_save(VM *vm, sd_bus_message *message) {
@@ -231,9 +237,9 @@ typedef struct Deletion {
         DeleteOptions options;
         DomainInfo *info; /* the snapshot's, which outlives the operation's run */
         bool active, persistent, autostart;
-        bool *shared; /* of each file in info->storage: another VM has it, too */
-        bool shares_nvram;
-        DiskUsers others; /* disks of other VMs that may be based on those of this one */
+        bool shares_nvram; /* with another VM */
+        DiskUsers files;   /* of other VMs */
+        DiskUsers images;  /* those of them that may be based on a disk of this one */
         Storage storage;
         char **removed, **left; /* files, NULL-terminated */
         size_t n_removed, n_left;
@@ -243,23 +249,12 @@ static void deletion_free(void *data) {
         Deletion *d = data;
 
         if (d) {
-                free(d->shared);
-                disk_users_done(&d->others);
+                disk_users_done(&d->files);
+                disk_users_done(&d->images);
                 strv_free(d->removed);
                 strv_free(d->left);
         }
         free(d);
-}
-
-static bool has_file(const DomainInfo *info, const char *path) {
-        for (size_t i = 0; i < info->n_disks; i++)
-                if (info->disks[i].path && streq(info->disks[i].path, path))
-                        return true;
-        for (size_t i = 0; i < info->n_storage; i++)
-                if ((info->storage[i].is_setup && streq(info->storage[i].path, path)) ||
-                    (info->storage[i].base && streq(info->storage[i].base, path)))
-                        return true;
-        return false;
 }
 
 static bool is_storage(const DomainInfo *info, const char *path) {
@@ -269,17 +264,25 @@ static bool is_storage(const DomainInfo *info, const char *path) {
         return false;
 }
 
-/* What uservm's own disks are based on is noted. */
-static int note_disks_of_other(Deletion *d, const VM *other) {
-        const DomainInfo *info = other->snapshot->stored;
+/* What uservm's own disks are based on is noted, what others are, only they know. */
+static int note_disk(Deletion *d, const char *vm, const DomainInfo *info, const DomainDisk *disk) {
+        int r;
+
+        if (!disk->path)
+                return 0;
+        r = disk_users_add(&d->files, vm, disk->path, true, false);
+        if (r < 0 || streq_ptr(disk->format, "raw") || is_storage(info, disk->path))
+                return r;
+        return disk_users_add(&d->images, vm, disk->path, true, false);
+}
+
+static int note_storage(Deletion *d, const char *vm, const DomainStorage *storage) {
         int r = 0;
 
-        for (size_t i = 0; i < info->n_disks && r >= 0; i++) {
-                const DomainDisk *disk = &info->disks[i];
-
-                if (disk->path && !streq_ptr(disk->format, "raw") && !is_storage(info, disk->path))
-                        r = disk_users_add(&d->others, other->name, disk->path, true, false);
-        }
+        if (storage->is_setup)
+                r = disk_users_add(&d->files, vm, storage->path, true, false);
+        if (r >= 0 && storage->base)
+                r = disk_users_add(&d->files, vm, storage->base, false, true);
         return r;
 }
 
@@ -287,23 +290,29 @@ static int note_disks_of_other(Deletion *d, const VM *other) {
  * that can have a disk in common. */
 static int note_files_of_others(Deletion *d, const VM *vm) {
         const Manager *m = vm->manager;
+        int r = 0;
 
         for (size_t i = 0; i < m->n_vms; i++) {
                 const DomainInfo *info = m->vms[i]->snapshot ? m->vms[i]->snapshot->stored : NULL;
-                int r;
 
                 if (m->vms[i] == vm || !info)
                         continue;
-                for (size_t j = 0; j < d->info->n_storage; j++)
-                        if (has_file(info, d->info->storage[j].path))
-                                d->shared[j] = true;
                 if (info->nvram && streq_ptr(info->nvram, d->info->nvram))
                         d->shares_nvram = true;
-                r = note_disks_of_other(d, m->vms[i]);
+                for (size_t j = 0; j < info->n_disks && r >= 0; j++)
+                        r = note_disk(d, info->name, info, &info->disks[j]);
+                for (size_t j = 0; j < info->n_storage && r >= 0; j++)
+                        r = note_storage(d, info->name, &info->storage[j]);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+static bool is_to_go(const Deletion *d, const DomainStorage *storage) {
+        return storage->is_own && (d->options.storage || storage->is_setup) &&
+               !disk_has_user(storage->path, &d->files) &&
+               (storage->is_setup || !disk_is_base(storage->path, &d->images));
 }
 
 static int refuse_running(const Operation *o, sd_bus_error *error) {
@@ -324,10 +333,9 @@ static int delete_prepare(Operation *o, sd_bus_error *error) {
         d->persistent = s->persistent;
         d->autostart = s->autostart;
         d->info = s->stored;
-        d->shared = new0(bool, d->info->n_storage + 1);
         d->removed = new0(char *, d->info->n_storage + 1);
         d->left = new0(char *, d->info->n_disks + 2 * d->info->n_storage + 1);
-        if (!d->shared || !d->removed || !d->left)
+        if (!d->removed || !d->left)
                 return -ENOMEM;
         return note_files_of_others(d, o->vm);
 }
@@ -351,9 +359,7 @@ static int withdraw_storage(Deletion *d, sd_bus_error *error) {
                 const DomainStorage *storage = &d->info->storage[i];
                 int r;
 
-                if (!storage->is_own || d->shared[i] ||
-                    (!d->options.storage && !storage->is_setup) ||
-                    (!storage->is_setup && disk_is_base(storage->path, &d->others)))
+                if (!is_to_go(d, storage))
                         continue;
                 r = storage_withdraw(&d->storage, storage->path, error);
                 if (r < 0)

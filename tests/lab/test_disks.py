@@ -206,7 +206,76 @@ class Clones(lab.Story):
         self.assertEqual(result, {"removed": [f"{IMAGES}/web.qcow2"],
                                   "left": [f"{IMAGES}/web.seed.iso"]})
         self.bus.manager("StartVM", "(s)", "clone")
-        self.assertEqual(self.delete("clone", force=True)["removed"], [])
+        result = self.delete("clone", force=True)
+        self.assertEqual(result["removed"], [])
+        for path in result["left"]:
+            os.unlink(path)
+
+
+class Others(lab.Story):
+    """What other tools have made of files and names of ours."""
+
+    def define_like(self, name, other, disk):
+        """Another VM like this one, with this disk."""
+        domain = lab.definition(name)
+        domain.find("name").text = other
+        for tag in "uuid", "metadata":
+            domain.remove(domain.find(tag))
+        nic = domain.find("./devices/interface")
+        nic.remove(nic.find("mac"))
+        domain.find("./devices/disk/source").set("file", disk)
+        lab.define(domain)
+        lab.until(lambda: other in self.states(), f"VM {other} to be listed")
+
+    def test_an_image_that_another_disk_is_based_on(self):
+        self.create(name="base", disk_size="1M", start=False)
+        image, overlays = f"{IMAGES}/base.qcow2", [os.path.expanduser(f"~/{i}.qcow2") for i in "12"]
+        for below, overlay in (image, overlays[0]), (overlays[0], overlays[1]):
+            lab.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below, overlay)
+        self.define_like("base", "other", overlays[1])
+        self.assertEqual(self.delete("base"), {"removed": [], "left": [image]})
+        self.assertEqual(self.delete("other"), {"removed": [], "left": [overlays[1]]})
+        os.unlink(image)
+
+    def test_a_disk_by_another_path(self):
+        self.create(name="web", disk_size="1M", start=False)
+        os.symlink(IMAGES, os.path.expanduser("~/link"))
+        self.define_like("web", "other", os.path.expanduser("~/link/web.qcow2"))
+        self.assertEqual(self.delete("web"), {"removed": [], "left": [f"{IMAGES}/web.qcow2"]})
+        self.delete("other")
+        os.unlink(f"{IMAGES}/web.qcow2")
+
+    def test_a_snapshot_is_what_grows(self):
+        self.create(name="web", disk_size="1M", start=False)
+        lab.virsh("snapshot-create-as", "web", "--disk-only", "--no-metadata", "--diskspec",
+                  f"vda,file={IMAGES}/snapshot.qcow2")
+        self.bus.vm(self.path("web"), "ResizeDisk", "(st)", "vda", 2 * MIB)
+        self.assertEqual((virtual_size(f"{IMAGES}/web.qcow2"),
+                          virtual_size(f"{IMAGES}/snapshot.qcow2")), (MIB, 2 * MIB))
+        self.delete("web")
+        os.unlink(f"{IMAGES}/snapshot.qcow2")
+
+    def test_UEFI_variables_of_one_that_was_renamed(self):
+        self.bus.create(name="old", disk_size="1M", firmware="uefi", memory="256M")
+        self.bus.manager("PowerOffVM", "(s)", "old")
+        self.bus.vm(self.path("old"), "Rename", "(s)", "new")
+        old = {"name": "old", "cdrom": __file__, "start": False}
+        self.assertFails("ImageUnusable", lambda: self.bus.create(**old, firmware="uefi"),
+                         says="'new'")
+        self.bus.create(**old)
+        self.delete("new")
+        self.delete("old")
+
+    def test_an_autostart_that_was_left(self):
+        lab.systemctl("enable", "uservm@web.service", "uservm@site.service")
+        self.create(name="web", disk_size="1M", start=False)
+        self.bus.vm(self.path("web"), "Rename", "(s)", "site")
+        self.assertFalse(self.bus.get(self.path("site"), "Autostart"))
+        for name in "web", "site":
+            self.assertIn("disabled", lab.systemctl("is-enabled", f"uservm@{name}.service",
+                                                    check=False))
+        self.delete("site")
+        self.assertEqual(os.listdir(IMAGES), [])
 
 
 if __name__ == "__main__":
