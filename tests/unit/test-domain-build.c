@@ -102,6 +102,14 @@ TEST(follows_the_settings) {
         CHECK_BUILT(&b, "string(//disk[@device='cdrom']/source/@file)", "/iso/debian.iso");
         CHECK_BUILT(&b, "string(//disk[@device='cdrom']/boot/@order)", "2");
         CHECK_BUILT(&b, "count(//disk[@device='cdrom']/readonly)", "1");
+        CHECK_BUILT(&b, "count(//disk[@type='file'])", "2");
+
+        disk.block = b.cdrom_block = true;
+        CHECK_BUILT(&b, "count(//disk[@type='block']/source[@file])", "0");
+        CHECK_BUILT(&b, "string(//disk[@device='cdrom'][@type='block']/source/@dev)",
+                    "/iso/debian.iso");
+        CHECK_BUILT(&b, "string(//disk[@device='disk'][@type='block']/source/@dev)",
+                    "/home/u/debian.qcow2");
         CHECK_BUILT(&b, "string(/domain/metadata/u:vm/u:storage/@path)", "/home/u/debian.qcow2");
         CHECK_BUILT(&b, "count(//interface/backend)", "0");
 
