@@ -4,7 +4,8 @@
  * long before it tells that the domain has started, and again with every change of it. That is how
  * uservmd learns that another tool restores a VM with managed networking, whose QEMU waits for a
  * passt of ours (vm-network.c); without it, it would wait for ever, and the event as well. The file
- * goes with the process, also that of a start that fails, of which there is no event either.
+ * goes with the process, also that of a start that fails, of which there is no event either. Nor is
+ * there one of all that is stored: snapshots of a domain that is off, its memory, its virtual CPUs.
  *
  * What the files say is libvirt's own business, and whoever wants to know asks libvirt, with one
  * exception. While a domain goes back to a snapshot, a question for its XML waits until QEMU
@@ -26,7 +27,7 @@
 
 #define FILE_SIZE_MAX (16L * 1024 * 1024) /* that of a domain is some 10 KiB */
 
-enum { RUNNING, SAVED, N_WATCHED, STORED = N_WATCHED, N_FOLDERS };
+enum { RUNNING, SAVED, STORED, N_FOLDERS };
 
 /* Where the session driver has them: below the variable, or what stands in for it below HOME.
  * libvirt puts a file in its place with a rename. */
@@ -37,13 +38,13 @@ static const struct {
         [RUNNING] = { "XDG_RUNTIME_DIR", NULL, DOMAIN_FILES_RUNNING, ".xml",
                       IN_MOVED_TO | IN_DELETE },
         [SAVED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu/save", ".save", IN_DELETE },
-        [STORED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu", ".xml", 0 },
+        [STORED] = { "XDG_CONFIG_HOME", ".config", "libvirt/qemu", ".xml", IN_MOVED_TO },
 };
 
 struct DomainFiles {
         domain_file_func_t func;
         void *userdata;
-        sd_event_source *sources[N_WATCHED];
+        sd_event_source *sources[N_FOLDERS];
 };
 
 static int folder_path(size_t i, char **ret) {
@@ -75,7 +76,7 @@ static bool is_of_domain(const char *file, size_t folder, char **ret_name) {
 DomainFiles *domain_files_free(DomainFiles *d) {
         if (!d)
                 return NULL;
-        for (size_t i = 0; i < N_WATCHED; i++)
+        for (size_t i = 0; i < N_FOLDERS; i++)
                 sd_event_source_disable_unref(d->sources[i]);
         free(d);
         return NULL;
@@ -84,16 +85,17 @@ DomainFiles *domain_files_free(DomainFiles *d) {
 static int on_file(sd_event_source *source, const struct inotify_event *event, void *userdata) {
         DomainFiles *d = userdata;
         _cleanup_free_ char *name = NULL;
+        size_t folder = 0;
 
         /* More at a time than the kernel keeps. */
         if (event->mask & IN_Q_OVERFLOW) {
-                d->func(NULL, d->userdata);
+                d->func(NULL, true, d->userdata);
                 return 0;
         }
-        if (event->len == 0 ||
-            !is_of_domain(event->name, source == d->sources[SAVED] ? SAVED : RUNNING, &name))
-                return 0;
-        d->func(name, d->userdata);
+        while (d->sources[folder] != source)
+                folder++;
+        if (event->len > 0 && is_of_domain(event->name, folder, &name))
+                d->func(name, folder != STORED, d->userdata);
         return 0;
 }
 
@@ -115,7 +117,7 @@ int domain_files_new(sd_event *event, domain_file_func_t func, void *userdata, D
                 return -ENOMEM;
         d->func = func;
         d->userdata = userdata;
-        for (size_t i = 0; i < N_WATCHED; i++) {
+        for (size_t i = 0; i < N_FOLDERS; i++) {
                 int r = watch_folder(d, event, i);
 
                 if (r < 0 && r != -ENOENT)
@@ -227,7 +229,7 @@ void domain_files_each_active(domain_file_func_t func, void *userdata) {
                 _cleanup_free_ char *name = NULL;
 
                 if (is_of_domain(entry->d_name, RUNNING, &name) && name)
-                        func(name, userdata);
+                        func(name, true, userdata);
         }
         closedir(directory);
 }
@@ -260,7 +262,7 @@ static bool is_unborn(const char *name) {
         return pid && streq((const char *) pid, "0");
 }
 
-static void forget_if_unborn(const char *name, void *userdata) {
+static void forget_if_unborn(const char *name, bool live, void *userdata) {
         const char *folder = userdata;
         _cleanup_free_ char *path = NULL;
 

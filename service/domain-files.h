@@ -3,7 +3,7 @@
 
 /* Looks at the files that libvirt's session driver keeps of its domains, because they show what no
  * event of libvirt tells: that a start has begun, that one was given up, that a saved state was
- * removed; and what libvirt itself cannot be asked for while a domain is being started. */
+ * removed, that some changes were stored; and what libvirt itself cannot be asked for while a domain is being started. */
 
 #include <systemd/sd-event.h>
 
@@ -14,8 +14,9 @@
 
 typedef struct DomainFiles DomainFiles;
 
-/* Something may have changed about the domain of this name; NULL: about any. */
-typedef void (*domain_file_func_t)(const char *name, void *userdata);
+/* Something may have changed about the domain of this name; NULL: about any. live: not about its
+ * stored definition alone. */
+typedef void (*domain_file_func_t)(const char *name, bool live, void *userdata);
 
 /* libvirt's daemon makes the folders when it starts, so this is to be called anew when there is a
  * connection to it; a folder that is not there is not watched. Returns 0 or a negative errno.

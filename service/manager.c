@@ -447,7 +447,7 @@ static void unasked_done(void *userdata) {
 }
 
 /* Until there is a connection. */
-static void serve_unasked(const char *name, void *userdata) {
+static void serve_unasked(const char *name, bool live, void *userdata) {
         Unasked *u = new0(Unasked, 1);
 
         if (u)
@@ -462,22 +462,23 @@ static void serve_unasked(const char *name, void *userdata) {
         free(u);
 }
 
-/* One that is not known is new: virsh create starts a domain that has not been defined before. */
-static void on_domain_file(const char *name, void *userdata) {
+/* One that is not known is new: virsh create starts a domain that has not been defined before. Of
+ * one that is defined there is an event. */
+static void on_domain_file(const char *name, bool live, void *userdata) {
         Manager *m = userdata;
         VM *vm = name ? manager_find_name(m, name) : NULL;
 
-        if (m->stopping)
+        if (m->stopping || (!live && (!vm || !m->connected)))
                 return;
         if (!m->connected) {
                 if (name)
-                        serve_unasked(name, m);
+                        serve_unasked(name, live, m);
                 else
                         domain_files_each_active(serve_unasked, m);
                 return;
         }
         if (vm)
-                (void) vm_refresh(vm, true);
+                (void) vm_refresh(vm, live);
         else
                 ask_for_domains(m);
 }

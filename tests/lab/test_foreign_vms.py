@@ -222,6 +222,13 @@ class Virsh(lab.Story):
         self.assertEqual(self.path("yours"), path)
         self.assertFails("NoSuchVM", self.path, "mine")
 
+    def test_what_libvirt_does_not_tell_of(self):
+        path = self.path("yours")
+        lab.virsh("setmaxmem", "yours", "768M", "--config")
+        self.changed(path, "Memory", 768 << 20)
+        lab.virsh("setvcpus", "yours", "2", "--config")
+        self.changed(path, "VCPUs", 2)
+
     def test_start_suspend_resume_destroy(self):
         path = self.path("yours")
         for command, state in (("start", "running"), ("suspend", "paused"), ("resume", "running"),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Does to the files what libvirt does: a status is written beside and moved into its place. What is
- * told is collected as text, "web;" for a domain. */
+ * told is collected as text, "web;" for a domain, "web stored;" for its definition alone. */
 
 #include "domain-files.h"
 
@@ -22,11 +22,11 @@
 static char told[64]; /* the beginning */
 static unsigned n_any;
 
-static void tell(const char *name, void *userdata) {
+static void tell(const char *name, bool live, void *userdata) {
         size_t n = strlen(told);
 
         if (name)
-                snprintf(told + n, sizeof(told) - n, "%s;", name);
+                snprintf(told + n, sizeof(told) - n, "%s%s;", name, live ? "" : " stored");
         else
                 n_any++;
 }
@@ -89,6 +89,18 @@ TEST(a_status_that_is_written_is_told) {
         write_status(RUN "/an other.xml.xml");
         CHECK_STR(what_is_told(event), "web;an other.xml;");
         CHECK_INT(n_any, 0);
+}
+
+TEST(a_definition_that_is_stored_is_told) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(domain_files_freep) DomainFiles *files = NULL;
+
+        CHECK_INT(watch(&event, &files), 0);
+        write_status(STORED "/web.xml");
+        write_status(RUN "/web.xml");
+        CHECK_STR(what_is_told(event), "web stored;web;");
+        CHECK_INT(unlink(in_root(STORED "/web.xml")), 0);
+        CHECK_STR(what_is_told(event), "");
 }
 
 TEST(a_save_that_was_cut_short) {
@@ -273,9 +285,9 @@ TEST(a_start_that_was_cut_short_is_forgotten) {
 }
 
 TEST_MAIN(begins_in_a_folder_of_its_own, folders_that_are_not_there_are_not_watched,
-          a_status_that_is_written_is_told, a_save_that_was_cut_short, a_status_that_goes_is_told,
-          a_saved_state_that_goes_is_told, without_the_variable_it_is_below_home,
-          other_files_are_not, too_many_at_a_time_are_of_any, definitions_are_read,
-          one_that_is_not_persistent_has_only_the_live_one, what_is_not_as_expected_is_refused,
-          a_start_that_is_under_way_is_left_alone, a_start_that_was_cut_short_is_forgotten,
-          leaves_nothing_behind)
+          a_status_that_is_written_is_told, a_definition_that_is_stored_is_told,
+          a_save_that_was_cut_short, a_status_that_goes_is_told, a_saved_state_that_goes_is_told,
+          without_the_variable_it_is_below_home, other_files_are_not, too_many_at_a_time_are_of_any,
+          definitions_are_read, one_that_is_not_persistent_has_only_the_live_one,
+          what_is_not_as_expected_is_refused, a_start_that_is_under_way_is_left_alone,
+          a_start_that_was_cut_short_is_forgotten, leaves_nothing_behind)
