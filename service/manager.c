@@ -30,8 +30,8 @@
 #include "utf8.h"
 
 /* Starting a VM takes libvirt about a second, most of it waiting, and copying an image may take
- * minutes; this many at a time. */
-#define WORKERS_MAX 16
+ * minutes; this many at a time. The memory of each, idle ones too, is some 100 KB. */
+#define WORKERS_MAX 8
 #define RETRY_MAX_SEC 32
 /* How often all is read again when a VM could not be read: after 1, 2, 4 … seconds. What was
  * lacking may be there again; but a definition that uservm does not understand stays what it is. */
