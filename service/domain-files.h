@@ -3,7 +3,8 @@
 
 /* Looks at the files that libvirt's session driver keeps of its domains, because they show what no
  * event of libvirt tells: that a start has begun, that one was given up, that a saved state was
- * removed, that some changes were stored; and what libvirt itself cannot be asked for while a domain is being started. */
+ * removed, that some changes were stored; and what libvirt itself cannot be asked for while a
+ * domain is being started. */
 
 #include <systemd/sd-event.h>
 
