@@ -168,6 +168,8 @@ static int read_saved_macs(virDomainPtr domain, char ***ret, sd_bus_error *error
                 *ret = new0(char *, 1); /* a driver without networks that we could manage */
                 return *ret ? 0 : -ENOMEM;
         }
+        if (!xml && virGetLastErrorCode() == VIR_ERR_OPERATION_INVALID)
+                return -ENODATA; /* the file is gone, and libvirt has not noticed */
         if (!xml)
                 return error_from_libvirt(error, "read how VM '%s' was saved", name);
         r = vm_network_read_macs(xml, ret);
@@ -177,7 +179,7 @@ static int read_saved_macs(virDomainPtr domain, char ***ret, sd_bus_error *error
 }
 
 /* From its saved image, whose XML is the live one that it was saved with: passts have to be there
- * again at the same paths. */
+ * again at the same paths. -ENODATA: there is none. */
 static int resume_saved(virDomainPtr domain, const char *uuid, const char *stored_xml,
                         const LiveNics *live, VMNetwork **ret, sd_bus_error *error) {
         const char *name = virDomainGetName(domain);
@@ -273,12 +275,11 @@ int vm_network_start_domain(virConnectPtr conn, virDomainPtr domain, bool manage
         if (r < 0)
                 return error_from_errno(error, -r, "understand the definition of VM '%s'", name);
 
-        if (saved > 0)
-                r = resume_saved(domain, uuid, stored_xml, &live, ret, error);
-        else if (live.n > 0)
-                r = start_managed(conn, domain, uuid, stored_xml, &live, ret, error);
-        else
-                r = start_native(domain, error);
+        r = saved > 0 ? resume_saved(domain, uuid, stored_xml, &live, ret, error) : -ENODATA;
+        if (r == -ENODATA)
+                r = managed && live.n > 0
+                            ? start_managed(conn, domain, uuid, stored_xml, &live, ret, error)
+                            : start_native(domain, error);
         domain_live_nics_done(&live);
         return r;
 }

@@ -158,6 +158,15 @@ class States(managed.Story):
         self.start("web")
         self.assertRight("web")
 
+    def test_a_saved_state_whose_file_is_gone(self):
+        self.bus.vm(self.path("web"), "Save")
+        os.unlink(f"{SAVES}/web.save")
+        self.start("web")
+        self.assertRight("web")
+        self.bus.vm(self.path("web"), "Save")  # libvirt takes the one that is gone for there until
+        self.start("web")                      # another one has been used
+        self.assertRight("web")
+
     # The end, and who begins
 
     def test_destroyed_by_virsh(self):
