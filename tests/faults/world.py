@@ -298,6 +298,12 @@ def is_incomplete(image):
         return True
 
 
+def waits_for_next_start(found, forward):
+    """It was changed when virsh had started the VM just before; in native networking that has no
+    effect until it ends."""
+    return found["Network"] == "native" and forward["state"] in ("pending", "removing")
+
+
 class View:
     """One look. `disks` are the images' names by UUID, of VMs that may have been renamed."""
 
@@ -321,7 +327,8 @@ class View:
         found = self.objects.get(uuid)
         if not found:
             return None
-        forwards = found["Forwards"]
+        forwards = [f for f in found["Forwards"]
+                    if f["persistent"] or not waits_for_next_start(found, f)]
         return Machine(uuid, found["Name"], found["State"],
                        frozenset(f["spec"] for f in forwards if f["persistent"]),
                        frozenset(f["spec"] for f in forwards if not f["persistent"]),
@@ -381,7 +388,8 @@ class Check:
             self.add("state", f"{found.name}: {network_error}")
         wanted = "active" if found.active else "inactive"
         for forward in self.view.objects[uuid]["Forwards"]:
-            if forward["state"] != wanted:
+            if forward["state"] != wanted and not waits_for_next_start(
+                    self.view.objects[uuid], forward):
                 self.add("lost forward", f"{found.name}: {forward['spec']} is {forward['state']}: "
                                          f"{forward.get('error')}")
         machines = [machine for machine in self.allowed.get(uuid, []) if machine]
@@ -412,7 +420,7 @@ class Check:
     def check_listening(self):
         wanted = managed.host_sides(
             [forward for vm in self.view.objects.values() if vm["State"] in RUNNING
-             for forward in vm["Forwards"] if forward["state"] == "active"])
+             for forward in vm["Forwards"] if forward["state"] in ("active", "removing")])
         for sock in self.view.listening - wanted:
             self.add("phantom forward", f"{sock} is listened on")
         for sock in wanted - self.view.listening:
