@@ -60,9 +60,8 @@ static int detach(Connection *connection, Plug *p, const char *nic_xml) {
         return r;
 }
 
-static int attach_one(const Plug *p, virDomainPtr domain, const char *nic_xml,
-                      sd_bus_error *error) {
-        if (virDomainAttachDeviceFlags(domain, nic_xml, VIR_DOMAIN_AFFECT_LIVE) < 0)
+static int attach_one(const Plug *p, const char *nic_xml, sd_bus_error *error) {
+        if (virDomainAttachDeviceFlags(p->domain, nic_xml, VIR_DOMAIN_AFFECT_LIVE) < 0)
                 return error_from_libvirt(error,
                                           "put the NIC of VM '%s' back with its new "
                                           "forwards",
@@ -75,7 +74,7 @@ static int attach(Connection *connection, Plug *p, const char *new_nic, const ch
         _cleanup_domain_ virDomainPtr again = NULL;
         int r;
 
-        r = attach_one(p, p->domain, new_nic, p->error);
+        r = attach_one(p, new_nic, p->error);
         if (r >= 0)
                 return 0;
         if (connection_find_again(connection, p->domain, &again, NULL) > 0) {
@@ -83,9 +82,9 @@ static int attach(Connection *connection, Plug *p, const char *new_nic, const ch
                 sd_bus_error_free(p->error);
                 if (nic_gone(p) == 0) /* it is there: the answer was lost */
                         return 0;
-                r = attach_one(p, p->domain, new_nic, p->error);
+                r = attach_one(p, new_nic, p->error);
         }
-        if (r < 0 && attach_one(p, p->domain, old_nic, NULL) < 0)
+        if (r < 0 && attach_one(p, old_nic, NULL) < 0)
                 log_write(LOG_ERR, &(LogSubject){ .vm = p->name },
                           "VM '%s' is without its NIC until the next start", p->name);
         return r;
