@@ -52,25 +52,6 @@ static void creation_free(void *data) {
         free(c);
 }
 
-static int add_disk_users(const VM *vm, DiskUsers *ret) {
-        const DomainInfo *info = vm->snapshot->stored;
-        int r = 0;
-
-        for (size_t i = 0; i < info->n_disks && r >= 0; i++)
-                if (info->disks[i].path)
-                        r = disk_users_add(ret, vm->name, info->disks[i].path,
-                                           !info->disks[i].read_only, false);
-        for (size_t i = 0; i < info->n_storage && r >= 0; i++) {
-                const DomainStorage *storage = &info->storage[i];
-
-                if (storage->is_setup) /* there may be a password in it */
-                        r = disk_users_add(ret, vm->name, storage->path, true, false);
-                if (storage->base && r >= 0)
-                        r = disk_users_add(ret, vm->name, storage->base, false, true);
-        }
-        return r;
-}
-
 static int add_disk_users_to_be(const VM *vm, DiskUsers *ret) {
         const Creation *c = vm->operations->data;
         int r = 0;
@@ -96,7 +77,7 @@ static int copy_disk_users(const VM *vm, DiskUsers *ret) {
                 const VM *other = m->vms[i];
 
                 if (other->snapshot)
-                        r = add_disk_users(other, ret);
+                        r = disk_users_add_domain(ret, other->snapshot->stored);
                 else if (other != vm && other->operations && other->operations->type->creates)
                         r = add_disk_users_to_be(other, ret);
         }

@@ -374,6 +374,24 @@ int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writ
         return 0;
 }
 
+int disk_users_add_domain(DiskUsers *users, const DomainInfo *info) {
+        int r = 0;
+
+        for (size_t i = 0; i < info->n_disks && r >= 0; i++)
+                if (info->disks[i].path)
+                        r = disk_users_add(users, info->name, info->disks[i].path,
+                                           !info->disks[i].read_only, false);
+        for (size_t i = 0; i < info->n_storage && r >= 0; i++) {
+                const DomainStorage *storage = &info->storage[i];
+
+                if (storage->is_setup) /* there may be a password in it */
+                        r = disk_users_add(users, info->name, storage->path, true, false);
+                if (storage->base && r >= 0)
+                        r = disk_users_add(users, info->name, storage->base, false, true);
+        }
+        return r;
+}
+
 bool disk_has_user(const char *path, const DiskUsers *users) {
         for (size_t i = 0; i < users->n; i++)
                 if (same_file(users->items[i].path, path))

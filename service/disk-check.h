@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
+#include "domain-xml.h"
 #include "image-info.h"
 
 /* Checks that a file named by the setting `key` (cdrom, kernel, initrd) is an absolute path to a
@@ -36,6 +37,7 @@ typedef struct DiskUsers {
 
 void disk_users_done(DiskUsers *users);
 int disk_users_add(DiskUsers *users, const char *vm, const char *path, bool writes, bool is_base);
+int disk_users_add_domain(DiskUsers *users, const DomainInfo *info); /* all that it has */
 
 /* Checks that an image can be used so by this user: absolute path, a regular file or block device,
  * qcow2 or raw, readable (and writable), not encrypted, corrupt, or open in another program, and

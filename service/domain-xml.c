@@ -283,6 +283,13 @@ int domain_info_parse(const char *xml, DomainInfo **ret) {
         return 0;
 }
 
+bool domain_info_created(const DomainInfo *info, const char *path) {
+        for (size_t i = 0; path && i < info->n_storage; i++)
+                if (info->storage[i].is_own && streq(info->storage[i].path, path))
+                        return true;
+        return false;
+}
+
 DomainInfo *domain_info_free(DomainInfo *info) {
         if (!info)
                 return NULL;

@@ -70,6 +70,9 @@ int domain_info_parse(const char *xml, DomainInfo **ret);
 DomainInfo *domain_info_free(DomainInfo *info);
 DEFINE_CLEANUP(DomainInfo *, domain_info_free);
 
+/* Whether uservm created this file for the domain itself. */
+bool domain_info_created(const DomainInfo *info, const char *path);
+
 /* Adds a <portForward> to the first passt NIC, or, if there is none, to the first NIC of type
  * 'user', which is turned to passt by this (<backend type='passt'/>). Host port 0 is not allowed
  * here. Returns 0; -EINVAL: host port 0; -ENODEV: no user-mode NIC; -EEXIST: a rule has the same

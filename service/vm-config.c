@@ -474,13 +474,6 @@ static int list_disks_run(Operation *o, virConnectPtr conn, virDomainPtr domain,
         return 0;
 }
 
-static bool is_created(const DomainInfo *info, const char *path) {
-        for (size_t i = 0; path && i < info->n_storage; i++)
-                if (info->storage[i].is_own && streq(info->storage[i].path, path))
-                        return true;
-        return false;
-}
-
 /* What others wrote into the definition. */
 static int append_text(sd_bus_message *m, const char *key, const char *text) {
         _cleanup_free_ char *copy = strdup(text);
@@ -501,7 +494,8 @@ static int append_disk(sd_bus_message *m, const DomainInfo *info, const DomainDi
         if (r >= 0)
                 r = append_text(m, "device", disk->device ?: "disk");
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}", "created", "b", is_created(info, disk->path));
+                r = sd_bus_message_append(m, "{sv}", "created", "b",
+                                          domain_info_created(info, disk->path));
         if (r >= 0 && disk->path)
                 r = append_text(m, "path", disk->path);
         if (r >= 0 && disk->format)

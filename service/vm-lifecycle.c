@@ -257,32 +257,17 @@ static void deletion_free(void *data) {
         free(d);
 }
 
-static bool is_storage(const DomainInfo *info, const char *path) {
-        for (size_t i = 0; i < info->n_storage; i++)
-                if (info->storage[i].is_own && streq(info->storage[i].path, path))
-                        return true;
-        return false;
-}
-
 /* What uservm's own disks are based on is noted, what others are, only they know. */
-static int note_disk(Deletion *d, const char *vm, const DomainInfo *info, const DomainDisk *disk) {
-        int r;
-
-        if (!disk->path)
-                return 0;
-        r = disk_users_add(&d->files, vm, disk->path, true, false);
-        if (r < 0 || streq_ptr(disk->format, "raw") || is_storage(info, disk->path))
-                return r;
-        return disk_users_add(&d->images, vm, disk->path, true, false);
-}
-
-static int note_storage(Deletion *d, const char *vm, const DomainStorage *storage) {
+static int note_images(Deletion *d, const DomainInfo *info) {
         int r = 0;
 
-        if (storage->is_setup)
-                r = disk_users_add(&d->files, vm, storage->path, true, false);
-        if (r >= 0 && storage->base)
-                r = disk_users_add(&d->files, vm, storage->base, false, true);
+        for (size_t i = 0; i < info->n_disks && r >= 0; i++) {
+                const DomainDisk *disk = &info->disks[i];
+
+                if (disk->path && !streq_ptr(disk->format, "raw") &&
+                    !domain_info_created(info, disk->path))
+                        r = disk_users_add(&d->images, info->name, disk->path, true, false);
+        }
         return r;
 }
 
@@ -290,19 +275,18 @@ static int note_storage(Deletion *d, const char *vm, const DomainStorage *storag
  * that can have a disk in common. */
 static int note_files_of_others(Deletion *d, const VM *vm) {
         const Manager *m = vm->manager;
-        int r = 0;
 
         for (size_t i = 0; i < m->n_vms; i++) {
                 const DomainInfo *info = m->vms[i]->snapshot ? m->vms[i]->snapshot->stored : NULL;
+                int r;
 
                 if (m->vms[i] == vm || !info)
                         continue;
                 if (info->nvram && streq_ptr(info->nvram, d->info->nvram))
                         d->shares_nvram = true;
-                for (size_t j = 0; j < info->n_disks && r >= 0; j++)
-                        r = note_disk(d, info->name, info, &info->disks[j]);
-                for (size_t j = 0; j < info->n_storage && r >= 0; j++)
-                        r = note_storage(d, info->name, &info->storage[j]);
+                r = disk_users_add_domain(&d->files, info);
+                if (r >= 0)
+                        r = note_images(d, info);
                 if (r < 0)
                         return r;
         }
