@@ -229,8 +229,6 @@ int settings_check(Settings *s, sd_bus_error *error) {
                 r = settings_check_name(s->name, error);
         if (r >= 0)
                 r = settings_check_memory(s->memory, error);
-        if (r >= 0)
-                r = settings_check_vcpus(s->vcpus, error);
         if (r < 0)
                 return r;
         if (!streq(s->accelerator, "auto") && !streq(s->accelerator, "kvm") &&

@@ -14,7 +14,6 @@
 #include "util.h"
 
 #define DEFAULT_MEMORY (2ULL << 30)
-#define DEFAULT_VCPUS 2U
 
 static int invalid(sd_bus_error *error, const char *key, const char *reason) {
         return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS, "%s: %s", key, reason);
@@ -63,8 +62,12 @@ static int read_size(sd_bus_message *m, const char *key, void *field, sd_bus_err
         return r;
 }
 
-static int read_number(sd_bus_message *m, const char *key, void *field, sd_bus_error *error) {
-        return sd_bus_message_read_basic(m, SD_BUS_TYPE_UINT32, field);
+static int read_vcpus(sd_bus_message *m, const char *key, void *field, sd_bus_error *error) {
+        uint32_t *target = field;
+        int r;
+
+        r = sd_bus_message_read_basic(m, SD_BUS_TYPE_UINT32, target);
+        return r < 0 ? r : settings_check_vcpus(*target, error);
 }
 
 static int read_boolean(sd_bus_message *m, const char *key, void *field, sd_bus_error *error) {
@@ -141,7 +144,7 @@ static const Key disk_keys[] = {
 static const Key keys[] = {
         { "name", { "s" }, read_string, offsetof(Settings, name) },
         { "memory", { "t", "s" }, read_size, offsetof(Settings, memory) },
-        { "vcpus", { "u" }, read_number, offsetof(Settings, vcpus) },
+        { "vcpus", { "u" }, read_vcpus, offsetof(Settings, vcpus) },
         { "disk", { "s" }, read_string, offsetof(Settings, disks[0].disk) },
         { "image", { "s" }, read_string, offsetof(Settings, disks[0].image) },
         { "copy", { "b" }, read_boolean, offsetof(Settings, disks[0].copy) },
@@ -278,7 +281,6 @@ int settings_read(sd_bus_message *m, Settings **ret, sd_bus_error *error) {
         if (!s)
                 return -ENOMEM;
         s->memory = DEFAULT_MEMORY;
-        s->vcpus = DEFAULT_VCPUS;
         s->start = true;
 
         r = read_dictionary(m, keys, s, error);

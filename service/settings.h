@@ -23,7 +23,7 @@ typedef struct DiskSettings {
 typedef struct Settings {
         char *name;
         uint64_t memory; /* bytes */
-        uint32_t vcpus;
+        uint32_t vcpus;  /* 0: as many as suit the accelerator */
         DiskSettings disks[DISKS_MAX];
         size_t n_disks;
         char *cdrom, *kernel, *initrd, *cmdline;

@@ -7,6 +7,7 @@ that derives from Story is one story: its tests run in the order in which they a
 goes on where the one before it ended, because a guest takes seconds to boot.
 """
 
+import glob
 import http.client
 import json
 import os
@@ -36,8 +37,7 @@ ATTEMPT_TIMEOUT_SEC = 1  # for one of many
 
 def guest(**settings):
     """The settings of CreateVM for a VM that boots the guest."""
-    return {"memory": "256M", "vcpus": client.uint32(1), "kernel": KERNEL, "initrd": INITRD,
-            "cmdline": CMDLINE} | settings
+    return {"memory": "256M", "kernel": KERNEL, "initrd": INITRD, "cmdline": CMDLINE} | settings
 
 
 def comment(text):
@@ -103,6 +103,17 @@ def kill(pid):
         select.select([pidfd], [], [])
     finally:
         os.close(pidfd)
+
+
+def last_words():
+    """The end of the log of each QEMU that has not been ended by anybody."""
+    words = []
+    for path in glob.glob(os.path.expanduser("~/.cache/libvirt/qemu/log/*.log")):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line[:400] for line in file if not line.endswith(" \\\n")]
+        if any("reason=crashed" in line for line in lines[-3:]):
+            words += [f"{path}: {line.rstrip()}" for line in lines[-10:]]
+    return "\n".join(words)
 
 
 def main_pid(unit):
@@ -270,6 +281,7 @@ class Story(unittest.TestCase):
                                f"--since=@{self.begin}", "--lines=60", "--identifier=uservmd",
                                "--identifier=uservm-unit", "--identifier=libvirtd",
                                "--identifier=systemd", "--identifier=passt", check=False),
+            "--- QEMUs that have crashed", last_words(),
         ])
 
     def assertFails(self, name, function, *arguments, says=()):

@@ -30,8 +30,8 @@ def stored_ranges():
 
 class BusctlAlone(lab.Story):
     def test_one_call_makes_and_starts_a_vm_with_a_forward(self):
-        path = call("CreateVM", "a{sv}", "8", "name", "s", "web", "memory", "s", "256M",
-                    "vcpus", "u", "1", "disk-size", "s", "64M", "kernel", "s", lab.KERNEL,
+        path = call("CreateVM", "a{sv}", "7", "name", "s", "web", "memory", "s", "256M",
+                    "disk-size", "s", "64M", "kernel", "s", lab.KERNEL,
                     "initrd", "s", lab.INITRD, "cmdline", "s", lab.CMDLINE,
                     "forwards", "as", "4", "8080:80", "7007:7/udp", "[::1]:8080:80", "7007:7")
         uuid = lab.virsh("domuuid", "web").strip()
