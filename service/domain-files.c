@@ -47,17 +47,31 @@ struct DomainFiles {
         sd_event_source *sources[N_FOLDERS];
 };
 
-static int folder_path(size_t i, char **ret) {
-        const char *base = getenv(folders[i].variable), *home = getenv("HOME");
+static int path_below(const char *variable, const char *fallback, const char *path, char **ret) {
+        const char *base = getenv(variable), *home = getenv("HOME");
         int r;
 
         if (!isempty(base))
-                r = asprintf(ret, "%s/%s", base, folders[i].path);
-        else if (folders[i].fallback && home)
-                r = asprintf(ret, "%s/%s/%s", home, folders[i].fallback, folders[i].path);
+                r = asprintf(ret, "%s/%s", base, path);
+        else if (fallback && home)
+                r = asprintf(ret, "%s/%s/%s", home, fallback, path);
         else
                 return -ENOENT;
         return r < 0 ? -ENOMEM : 0;
+}
+
+static int folder_path(size_t i, char **ret) {
+        return path_below(folders[i].variable, folders[i].fallback, folders[i].path, ret);
+}
+
+int domain_files_log_path(const char *name, char **ret) {
+        _cleanup_free_ char *path = NULL;
+
+        if (asprintf(&path, "libvirt/qemu/log/%s.log", name) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        return path_below("XDG_CACHE_HOME", ".cache", path, ret);
 }
 
 /* *ret_name is NULL if there is no memory for it. */

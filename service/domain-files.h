@@ -35,6 +35,10 @@ int domain_files_read(const char *name, char **ret_live_xml, char **ret_stored_x
  * of power it may have no content at all. */
 bool domain_files_is_save_incomplete(const char *name);
 
+/* Where libvirt has QEMU write what it has to say of the domain of this name, its last words
+ * included. Returns 0 or a negative errno. */
+int domain_files_log_path(const char *name, char **ret);
+
 /* Calls func for each domain that libvirt has noted as active, by name. */
 void domain_files_each_active(domain_file_func_t func, void *userdata);
 

@@ -5,6 +5,7 @@
 
 #include "vm-log.h"
 
+#include "domain-files.h"
 #include "log.h"
 
 static bool is_crashed(const VMSnapshot *s) {
@@ -24,15 +25,24 @@ static void log_stopped(const VM *vm, VMState state, const char *operation) {
                   "VM '%s' %s", vm->name, how);
 }
 
+/* Of a guest that has panicked, QEMU knows no more. */
+static void log_crashed(const VM *vm) {
+        LogSubject subject = { .vm = vm->name, .uuid = vm->uuid, .id = LOG_ID_VM_CRASHED };
+        _cleanup_free_ char *path = NULL;
+
+        if (!vm->snapshot->active && domain_files_log_path(vm->name, &path) >= 0)
+                log_write(LOG_ERR, &subject, "VM '%s' has crashed; what QEMU has said is in %s",
+                          vm->name, path);
+        else
+                log_write(LOG_ERR, &subject, "VM '%s' has crashed", vm->name);
+}
+
 static bool log_state(const VM *vm, const VMSnapshot *before, const char *operation) {
         const VMSnapshot *now = vm->snapshot;
         bool was_active = before ? before->active : !operation && now->active;
 
         if (is_crashed(now) && before && !is_crashed(before)) {
-                log_write(
-                        LOG_ERR,
-                        &(LogSubject){ .vm = vm->name, .uuid = vm->uuid, .id = LOG_ID_VM_CRASHED },
-                        "VM '%s' has crashed", vm->name);
+                log_crashed(vm);
                 return true;
         }
         if (was_active == now->active)

@@ -210,14 +210,15 @@ static int check_save(virDomainPtr domain, int state, int reason) {
         return 0;
 }
 
-/* Looking a domain up tells whether it is active: only then it has an ID. */
+/* Looking a domain up tells whether it is active: only then it has an ID. It may have ended
+ * since. */
 static int read_state(virDomainPtr domain, VMSnapshot *s, bool known, sd_bus_error *error) {
         int state, reason, persistent, saved = 0;
 
-        s->active = virDomainGetID(domain) != (unsigned) -1;
         persistent = virDomainIsPersistent(domain);
         if (persistent < 0 || virDomainGetState(domain, &state, &reason, 0) < 0)
                 return error_from_libvirt(error, "read the state of a VM");
+        s->active = virDomainGetID(domain) != (unsigned) -1 && state != VIR_DOMAIN_SHUTOFF;
         if (!s->active || !known)
                 saved = check_save(domain, state, reason);
         if (saved < 0)

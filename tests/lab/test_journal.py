@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 
 import lab  # first: it says where the others are
@@ -139,7 +140,13 @@ class Journal(managed.Story):
         lab.kill(qemu)
         entry = self.wait_entry(CRASHED, vm="web", uuid=self.uuid)
         self.assertEqual(entry["PRIORITY"], "3")
+        with open(entry["MESSAGE"].split()[-1], encoding="utf-8") as file:
+            self.assertIn("reason=crashed", file.read().splitlines()[-1])
         self.assertNone(STOPPED, ENDED)
+        wait = subprocess.run(["uservm", "wait", "web", "--port=80"], capture_output=True, text=True,
+                              check=False)
+        self.assertEqual(wait.returncode, 1)
+        self.assertIn("journalctl --user USERVM_VM=web", wait.stderr)
 
     def test_a_creation_that_was_cut_short(self):
         lab.systemctl("stop", UNIT)
