@@ -73,7 +73,7 @@ static void check_values(const Settings *s) {
         INVARIANT(s->name && s->accelerator && s->firmware);
         check_text(s->name);
         INVARIANT(strlen(s->name) <= 63 && !strchr(s->name, '/') && s->name[0] != '.');
-        INVARIANT(s->memory >= 16U << 20 && s->vcpus >= 1 && s->vcpus <= 255);
+        INVARIANT(s->memory >= 16U << 20 && s->vcpus <= 255);
         check_disks(s);
         check_text(s->cdrom);
         check_text(s->kernel);
@@ -115,7 +115,7 @@ static void check_domain(const Settings *s) {
                 .type = "kvm",
                 .arch = "x86_64",
                 .memory = s->memory,
-                .vcpus = s->vcpus,
+                .vcpus = s->vcpus ?: 1,
                 .uefi = streq(s->firmware, "uefi"),
                 .disks = disks,
                 .n_disks = build_disks(s, disks),
