@@ -200,7 +200,7 @@ static bool over(GuestWait *w, Exit *ret_exit) {
         case USERVM_STATE_CRASHED:
                 complain("'%s' has crashed; of what: journalctl --user USERVM_VM=%s; start it "
                          "again: uservm start %s",
-                         w->name, w->name, w->name);
+                         w->name, w->vm->name, w->name);
                 return true;
         default:
                 complain("'%s' does not run; start it: uservm start %s", w->name, w->name);

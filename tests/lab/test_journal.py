@@ -143,10 +143,11 @@ class Journal(managed.Story):
         with open(entry["MESSAGE"].split()[-1], encoding="utf-8") as file:
             self.assertIn("reason=crashed", file.read().splitlines()[-1])
         self.assertNone(STOPPED, ENDED)
-        wait = subprocess.run(["uservm", "wait", "web", "--port=80"], capture_output=True, text=True,
-                              check=False)
-        self.assertEqual(wait.returncode, 1)
-        self.assertIn("journalctl --user USERVM_VM=web", wait.stderr)
+        for name in "web", self.uuid:
+            wait = subprocess.run(["uservm", "wait", name, "--port=80"], capture_output=True,
+                                  text=True, check=False)
+            self.assertEqual(wait.returncode, 1)
+            self.assertIn("journalctl --user USERVM_VM=web;", wait.stderr)
 
     def test_a_creation_that_was_cut_short(self):
         lab.systemctl("stop", UNIT)
