@@ -52,11 +52,15 @@ static Exit ensure_forward(uservm *u, const uservm_vm *vm) {
         if (!runs(vm) || endpoint_find(vm, SSH_PORT, &endpoint, &other) || other)
                 return EXIT_OK; /* what is wrong with it is said when it is waited for */
         if (vm->network == USERVM_NETWORK_NATIVE) {
+                _cleanup_free_ char *quoted = shell_quote(vm->name);
+
+                if (!quoted)
+                        return session_failed(u, -ENOMEM);
                 complain("no port forward of '%s' leads to its port 22, and with native networking "
                          "one takes effect at the next start (uservm forward add %s 0:22), or now "
                          "at the cost of the guest's connections (uservm forward add --disruptive "
                          "%s 0:22)",
-                         vm->name, vm->name, vm->name);
+                         vm->name, quoted, quoted);
                 return EXIT_FAILED;
         }
         r = uservm_add_forward_async(u, vm->uuid, "0:22", USERVM_FORWARD_THIS_RUN, task_finished,

@@ -26,6 +26,7 @@
 typedef struct GuestWait {
         uservm *u;
         const char *name;
+        char *quoted;       /* the name, for commands that are offered */
         uservm_state state; /* one of these is waited for */
         bool ready;
         uint16_t port;
@@ -157,7 +158,7 @@ static void complain_no_endpoint(const GuestWait *w, const uservm_forward *other
         if (!other) {
                 complain("no port forward of '%s' leads to its TCP port %u; add one: "
                          "uservm forward add %s 0:%u",
-                         w->name, w->port, w->name, w->port);
+                         w->name, w->port, w->quoted, w->port);
                 return;
         }
         state = uservm_forward_state_to_string(other->state);
@@ -170,6 +171,15 @@ static void complain_no_endpoint(const GuestWait *w, const uservm_forward *other
                          other->spec, w->name);
         else
                 complain("the forward %s of '%s' is %s", other->spec, w->name, state);
+}
+
+/* The journal has it by its name, also if it was given by its UUID. */
+static void complain_crashed(const GuestWait *w) {
+        _cleanup_free_ char *quoted = shell_quote(w->vm->name);
+
+        complain("'%s' has crashed; of what: journalctl --user USERVM_VM=%s; start it again: "
+                 "uservm start %s",
+                 w->name, quoted ?: w->vm->name, w->quoted);
 }
 
 /* Looks at the VM as it is now, which may make the wait end with *ret_exit. */
@@ -198,12 +208,10 @@ static bool over(GuestWait *w, Exit *ret_exit) {
         case USERVM_STATE_PAUSED:
                 break;
         case USERVM_STATE_CRASHED:
-                complain("'%s' has crashed; of what: journalctl --user USERVM_VM=%s; start it "
-                         "again: uservm start %s",
-                         w->name, w->vm->name, w->name);
+                complain_crashed(w);
                 return true;
         default:
-                complain("'%s' does not run; start it: uservm start %s", w->name, w->name);
+                complain("'%s' does not run; start it: uservm start %s", w->name, w->quoted);
                 return true;
         }
         if (w->ready)
@@ -274,6 +282,7 @@ static bool turn(GuestWait *w, uint64_t until, Exit *ret_exit) {
 static void guest_wait_done(GuestWait *w) {
         for (size_t i = 0; i < N_PROBES; i++)
                 probe_reset(&w->probes[i]);
+        free(w->quoted);
         uservm_vm_unref(w->vm);
         task_done(&w->service);
 }
@@ -302,6 +311,9 @@ static Exit guest_wait(GuestWait *w, uint64_t end_usec) {
         Exit e;
         int r;
 
+        w->quoted = shell_quote(w->name);
+        if (!w->quoted)
+                return session_failed(w->u, -ENOMEM);
         r = uservm_watch_start(w->u, on_change, w, &watch);
         if (r < 0)
                 return session_failed(w->u, r);

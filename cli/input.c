@@ -26,7 +26,7 @@ static Exit complain_unreadable(const char *path, int error) {
         return EXIT_FAILED;
 }
 
-static Exit failed(int r) {
+Exit input_failed(int r) {
         if (r >= 0)
                 return EXIT_OK;
         complain("cannot prepare the settings: %s", strerror(-r));
@@ -63,7 +63,7 @@ static Exit read_text(const char *path, size_t max, char **ret) {
                 return complain_unreadable(path, errno);
         text = malloc(n + 1);
         if (!text)
-                return failed(-ENOMEM);
+                return input_failed(-ENOMEM);
         r = read_all(fd, text, &n);
         if (r < 0)
                 return complain_unreadable(path, -r);
@@ -94,10 +94,10 @@ static Exit complain_private_key(const char *path) {
         _cleanup_free_ char *public = NULL, *quoted = shell_quote(path), *quoted_public = NULL;
 
         if (asprintf(&public, "%s.pub", path) < 0)
-                return failed(-ENOMEM);
+                return input_failed(-ENOMEM);
         quoted_public = shell_quote(public);
         if (!quoted || !quoted_public)
-                return failed(-ENOMEM);
+                return input_failed(-ENOMEM);
         if (access(public, R_OK) >= 0)
                 complain("'%s' is a private key, which nobody else is to see; give the public one, "
                          "'%s'",
@@ -142,7 +142,7 @@ Exit input_ssh_keys(const char *value, uservm_settings *s) {
         int r;
 
         if (is_key(value))
-                return failed(uservm_settings_add_ssh_key(s, value));
+                return input_failed(uservm_settings_add_ssh_key(s, value));
         e = read_text(value, KEYS_MAX, &text);
         if (e != EXIT_OK)
                 return e;
@@ -153,7 +153,7 @@ Exit input_ssh_keys(const char *value, uservm_settings *s) {
                 complain("there is no SSH key in '%s'", value);
                 return EXIT_FAILED;
         }
-        return failed(r);
+        return input_failed(r);
 }
 
 /* User data */
@@ -165,7 +165,7 @@ Exit input_user_data(const char *path, uservm_settings *s) {
         e = read_text(path, USER_DATA_MAX, &text);
         if (e != EXIT_OK)
                 return e;
-        e = failed(uservm_settings_set_user_data(s, text));
+        e = input_failed(uservm_settings_set_user_data(s, text));
         explicit_bzero(text, strlen(text));
         return e;
 }
@@ -282,7 +282,7 @@ Exit input_password(const char *path, uservm_settings *s) {
         else if (isempty(line))
                 complain("there is no password in the first line of '%s'", path);
         else
-                e = failed(uservm_settings_set_password(s, line));
+                e = input_failed(uservm_settings_set_password(s, line));
         explicit_bzero(line, sizeof(line));
         return e;
 }

@@ -8,6 +8,9 @@
 
 #include "arguments.h"
 
+/* What r, as libuservm returns it, makes of preparing the settings. */
+Exit input_failed(int r);
+
 /* The value is a public key, or names a file with one or more. */
 Exit input_ssh_keys(const char *value, uservm_settings *s);
 

@@ -144,13 +144,6 @@ static int set_disk_part(uservm_disk_settings *d, const char *part) {
 }
 
 /* As all functions from here on: complains. */
-static Exit failed(int r) {
-        if (r >= 0)
-                return EXIT_OK;
-        complain("cannot prepare the settings: %s", strerror(-r));
-        return EXIT_FAILED;
-}
-
 static Exit add_disk(const Arguments *arguments, const char *value, uservm_settings *s,
                      bool *copies) {
         _cleanup_free_ char *copy = strdup(value);
@@ -171,7 +164,7 @@ static Exit add_disk(const Arguments *arguments, const char *value, uservm_setti
                 if (streq(part, "copy"))
                         *copies = true;
         }
-        return failed(r);
+        return input_failed(r);
 }
 
 /* What may be repeated. */
@@ -183,7 +176,7 @@ static Exit add_all(const Arguments *arguments, uservm_settings *s, bool *copies
                 const char *value = arguments->given[i].value;
 
                 if (streq(name, "publish"))
-                        e = failed(uservm_settings_add_forward(s, value));
+                        e = input_failed(uservm_settings_add_forward(s, value));
                 else if (streq(name, "add-disk"))
                         e = add_disk(arguments, value, s, copies);
                 else if (streq(name, "ssh-key"))
@@ -208,7 +201,7 @@ Exit settings_fill(const Arguments *arguments, uservm_settings *s, bool *ret_cop
                 r = set_switches(arguments, s);
         if (r >= 0 && vcpus > 0)
                 r = uservm_settings_set_vcpus(s, (uint32_t) vcpus);
-        e = failed(r);
+        e = input_failed(r);
         if (e == EXIT_OK)
                 e = add_all(arguments, s, &copies);
         if (e == EXIT_OK && user_data)

@@ -84,11 +84,16 @@ static inline int utf8_prefix(const char *s, size_t max) {
         return (int) n;
 }
 
-/* A text as one word of a command that a message offers for a shell: in quotes, whatever is in it.
- * NULL without memory. */
+/* A text as one word of a command that a message offers for a shell: in quotes, if it needs them,
+ * whatever is in it. NULL without memory. */
 static inline char *shell_quote(const char *s) {
-        char *quoted = new0(char, 4 * strlen(s) + 3), *end = quoted;
+        static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                    "0123456789_@%+=:,./-";
+        char *quoted, *end;
 
+        if (*s && !s[strspn(s, plain)])
+                return strdup(s);
+        quoted = end = new0(char, 4 * strlen(s) + 3);
         if (!quoted)
                 return NULL;
         *end++ = '\'';

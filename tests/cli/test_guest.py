@@ -40,7 +40,9 @@ class Waiting(command.Case):
                         (self.other_port + 1, 83, "tcp", "eth0"))
         self.domains = [domain("web", 1, devices=nic, running=True),
                         domain("off", 2, devices=USER_NIC),
-                        domain("plain", 3, devices=USER_NIC, running=True)]
+                        domain("plain", 3, devices=USER_NIC, running=True),
+                        domain("it's mine", 4, devices=USER_NIC),
+                        domain("also mine", 5, devices=USER_NIC, running=True)]
         super().setUp()
         self.need_passt()
 
@@ -99,6 +101,9 @@ class Answers(Waiting):
         # from this machine nothing comes through an interface other than lo
         self.refused(FAILED, "wait", "web", "--port=83", says="uservm forward add web 0:83")
         self.refused(FAILED, "wait", "off", "--port=80", says="uservm start off")
+        self.refused(FAILED, "wait", "it's mine", "--port=80", says="uservm start 'it'\\''s mine'")
+        for arguments in ("wait", "also mine", "--port=80"), ("ssh", "also mine"):
+            self.refused(FAILED, *arguments, says="uservm forward add 'also mine' 0:")
 
     def test_the_VM_stops_meanwhile(self):
         process = self.wait("web", "--port=80")
