@@ -23,7 +23,7 @@ OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
 
-TIMEOUT_MSEC = 20000
+TIMEOUT_MSEC = 120000  # on a busy machine, and a call may be the last of hundreds
 
 Signal = collections.namedtuple("Signal", "path interface member arguments")
 

@@ -142,7 +142,7 @@ class Flood(daemon.Case):
 class Idle(daemon.Case):
     """It leaves by itself, and not too early."""
 
-    IDLE_SEC = 1
+    IDLE_SEC = 2
     domains = [domain("web", 1)]
 
     def start(self):
@@ -150,7 +150,7 @@ class Idle(daemon.Case):
 
     def assertStays(self):
         with self.assertRaises(subprocess.TimeoutExpired):
-            self.daemon.process.wait(3 * self.IDLE_SEC)
+            self.daemon.process.wait(2 * self.IDLE_SEC)
 
     def assertLeaves(self):
         self.assertEqual(self.daemon.wait_exit(), 0, self.daemon.log())
@@ -249,7 +249,7 @@ class Work(daemon.Case):
         """Its client is gone, and there is no VM yet."""
         self.assertEqual(self.daemon.stop(), 0)
         self.bus.wait(lambda: not self.bus.owner, "the name to be free")
-        self.daemon.start(self.bus, "--idle-exit=1")
+        self.daemon.start(self.bus, "--idle-exit=2")
         creator = client.Client()
         creator.connection.call(client.NAME, client.ROOT, client.MANAGER, "CreateVM",
                                 GLib.Variant("(a{sv})", [dictionary(
@@ -259,7 +259,7 @@ class Work(daemon.Case):
             self.assertEqual(begun.read(), "begun\n")
         creator.close()
         with self.assertRaises(subprocess.TimeoutExpired):
-            self.daemon.process.wait(3)
+            self.daemon.process.wait(4)
         self.go_on()
         self.assertEqual(self.daemon.wait_exit(), 0, self.daemon.log())
 

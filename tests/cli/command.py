@@ -161,8 +161,8 @@ class Guest:
                 pass  # the other side has gone already
 
     def wait_connections(self, n):
-        """Waits for so many more. There are two at a time at most, so the third is one that follows
-        another that was no answer."""
+        """Waits for so many more. There are two at a time at most, and as many of uservmd until it
+        has its answer, so the fifth is one that follows another that was no answer."""
         with self.counted:
             n += self.count
             if not self.counted.wait_for(lambda: self.count >= n, TIMEOUT_SEC):

@@ -555,7 +555,7 @@ static pid_t killer(const PrivateBus *bus) {
         fflush(stdout);
         pid = fork();
         if (pid == 0) {
-                usleep(300 * 1000);
+                usleep(1000 * 1000);
                 kill(service, SIGKILL);
                 _exit(0);
         }
@@ -579,11 +579,13 @@ TEST(waiting_ends_when_the_service_does) {
 
 TEST(reading_does_not_wait_for_ever) {
         _cleanup_bus_ PrivateBus bus = {};
-        _cleanup_(uservm_closep) uservm *u = NULL;
+        _cleanup_(uservm_closep) uservm *first = NULL, *u = NULL;
         Outcome o = {};
         uservm_vm *vm;
 
         private_bus_start(&bus, true);
+        CHECK_INT(uservm_open(bus.address, &first), 0);
+        CHECK_INT(state_of(first, "web"), USERVM_STATE_SHUTOFF); /* has it started */
         setenv("SYSTEMD_BUS_TIMEOUT", "1s", true);
         CHECK_INT(uservm_open(bus.address, &u), 0);
         CHECK_INT(state_of(u, "web"), USERVM_STATE_SHUTOFF);

@@ -32,7 +32,7 @@ VMS = 1000
 TABLE_SIZE = 255          # rules of one passt
 SLACK_KIB = 3072          # of memory, between two times of rest
 REST_SEC = 4              # uservmd gives memory back two seconds after it has had something to do
-SLOWEST_SEC = 5           # to be answered while others do their worst
+SLOWEST_SEC = 30          # to be answered while others do their worst, which takes two at most
 
 LIMITS_EXCEEDED = "org.freedesktop.DBus.Error.LimitsExceeded"
 

@@ -95,6 +95,15 @@ def processes(name):
                                     f"^{name}", check=False).split()]
 
 
+def arguments(pid):
+    """The command line of a process, which is empty if it has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+            return file.read().split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def kill(pid):
     """Kills a process that is not a child, and waits for its end."""
     pidfd = os.pidfd_open(pid)
@@ -156,9 +165,9 @@ def url(port, address="127.0.0.1"):
     return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
 
 
-def fetch(port, address="127.0.0.1"):
+def fetch(port, address="127.0.0.1", timeout_sec=BOOT_TIMEOUT_SEC):
     """The guest's page, or an OSError or HTTPException."""
-    connection = http.client.HTTPConnection(address, port, timeout=ATTEMPT_TIMEOUT_SEC)
+    connection = http.client.HTTPConnection(address, port, timeout=timeout_sec)
     try:
         connection.request("GET", "/")
         reply = connection.getresponse()
@@ -194,7 +203,7 @@ def answers(port, address="127.0.0.1"):
     """The guest's page, or "" if there is none. passt accepts connections from the start, and
     drops them, or lets them wait, until the guest listens."""
     try:
-        return fetch(port, address)
+        return fetch(port, address, ATTEMPT_TIMEOUT_SEC)
     except (OSError, http.client.HTTPException):
         return ""
 
@@ -223,6 +232,7 @@ def connect_echo(port):
         try:
             connection = socket.create_connection(("127.0.0.1", port), ATTEMPT_TIMEOUT_SEC)
             if echoes(connection):
+                connection.settimeout(BOOT_TIMEOUT_SEC)
                 return connection
         except OSError:
             pass
@@ -244,11 +254,10 @@ def echoes(connection, text=b"Is anybody there?"):
     return received == text
 
 
-def echoes_datagram(port, address="127.0.0.1", text=b"Is anybody there?"):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as udp:
-        udp.settimeout(ATTEMPT_TIMEOUT_SEC)
-        udp.connect((address, port))
+def echoes_datagram(port, timeout_sec=BOOT_TIMEOUT_SEC, text=b"Is anybody there?"):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.settimeout(timeout_sec)
+        udp.connect(("127.0.0.1", port))
         try:
             udp.send(text)
             return udp.recv(len(text)) == text

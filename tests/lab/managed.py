@@ -22,8 +22,7 @@ def passts():
             try:
                 with open(f"{PASST_FILES}/{name}", encoding="ascii") as file:
                     pid = int(file.read() or 0)
-                with open(f"/proc/{pid}/cmdline", encoding="ascii") as file:
-                    found[pid] = file.read().split("\0")[:-1]
+                found[pid] = lab.arguments(pid)
             except OSError:
                 continue
     return {pid: arguments for pid, arguments in found.items() if arguments}

@@ -12,7 +12,6 @@ import tap
 from lab import stories_in_order
 
 RESTART_THE_LAB = 75  # see tests/lab/boot
-NEXT_TO_ITSELF_SEC = 20
 
 
 def unit(name):
@@ -125,7 +124,8 @@ class Autostart(lab.Story):
         lab.run("systemctl", "--user", "start", unit("nobody"), check=False)
         self.assertEqual(unit_state("nobody"), "failed")
         # not by the unit: of a process that has ended the journal may not know it any more
-        self.assertIn("no VM 'nobody'", lab.run("journalctl", "--user", "--identifier=uservm-unit"))
+        lab.until(lambda: "no VM 'nobody'" in lab.run("journalctl", "--user",
+                                                      "--identifier=uservm-unit"), "the reason")
 
     def test_the_vms_for_after_the_restart(self):
         self.create(name="idle", start=False)
@@ -143,8 +143,7 @@ class AfterTheRestart(lab.Story):
     """Looks with virsh first: no call may be what starts uservmd."""
 
     def test_the_vm_has_come_up_by_itself(self):
-        lab.until(lambda: "web" in lab.virsh("list", "--name").split(), "web to run",
-                  NEXT_TO_ITSELF_SEC)
+        lab.until(lambda: "web" in lab.virsh("list", "--name").split(), "web to run")
 
     def test_what_libvirt_has_restored_has_its_network(self):
         """It does that before it answers anybody, and waits for passt."""
@@ -168,7 +167,7 @@ class AfterTheRestart(lab.Story):
         self.assertEqual(self.state("web"), "running")
         time.sleep(1)  # long enough for the unit to notice
         self.assertEqual(unit_state("web"), "active")
-        self.assertTrue(lab.answers(8080))
+        self.assertTrue(lab.fetch(8080))
 
     def test_deleting_the_vm_ends_and_disables_the_unit(self):
         self.delete("web", force=True)

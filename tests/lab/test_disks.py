@@ -81,7 +81,7 @@ class Disks(lab.Story):
                          (768 * MIB, 512 * MIB))
         self.bus.vm(path, "SetVCPUs", "(u)", 3)
         self.assertEqual((self.bus.get(path, "VCPUs"), self.bus.get(path, "LiveVCPUs")), (3, 1))
-        self.assertTrue(lab.answers(8080))
+        self.assertTrue(lab.fetch(8080))
 
     def test_a_save_is_a_job_that_can_be_cancelled(self):
         path = self.path("web")

@@ -78,7 +78,7 @@ class Names(Story):
 
     def test_its_forwards_change(self):
         self.add(NAME, "8081:81")
-        self.assertTrue(lab.answers(8081))
+        self.assertTrue(lab.fetch(8081))
         self.remove(NAME, "8081")
         self.assertAgree(NAME)
 

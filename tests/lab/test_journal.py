@@ -116,6 +116,7 @@ class Journal(managed.Story):
         entry = self.wait_entry(ENDED, vm="web", uuid=self.uuid)
         self.assertEqual(entry["PRIORITY"], "4")
         self.wait_entry(REVIVED, vm="web", uuid=self.uuid)
+        self.bus.wait(lambda: not self.network_error("web"), "uservmd to know of it")
         self.assertAgree("web")
 
     def test_a_forward_that_fails(self):

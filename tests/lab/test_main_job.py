@@ -86,7 +86,7 @@ class BusctlAloneOnANativeNetwork(lab.Story):
         self.assertEqual(listed("127.0.0.1:8081:81/tcp")["state"], "pending")
         self.assertTrue(lab.is_refused(8081))
         self.assertIn(("8081", "81"), stored_ranges())
-        self.assertTrue(lab.answers(8080), "the other forward no longer answers")
+        self.assertTrue(lab.fetch(8080), "the other forward no longer answers")
 
     def test_with_disruptive_it_answers_within_seconds(self):
         begin = time.monotonic()
@@ -106,13 +106,13 @@ class Forwards(lab.Story):
 
     def test_ipv6_and_udp(self):
         lab.wait_answer(8080, "::1")
-        lab.until(lambda: lab.echoes_datagram(7007), "an echo over UDP")
+        lab.until(lambda: lab.echoes_datagram(7007, lab.ATTEMPT_TIMEOUT_SEC), "an echo over UDP")
 
     def test_a_removed_one_listens_until_the_next_start(self):
         self.remove("web", "8081")
         forward = [f for f in self.forwards("web") if f["host-port"] == 8081][0]
         self.assertEqual((forward["state"], forward["persistent"]), ("removing", False))
-        self.assertTrue(lab.answers(8081))
+        self.assertTrue(lab.fetch(8081))
         self.assertNotIn(("8081", "81"), stored_ranges())
 
     def test_with_disruptive_it_is_gone_at_once(self):

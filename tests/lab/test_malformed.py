@@ -120,7 +120,7 @@ class Malformed(lab.Story):
 
     def test_the_vm_runs_on(self):
         self.assertEqual(self.state("web"), "running")
-        self.assertTrue(lab.answers(8080))
+        self.assertTrue(lab.fetch(8080))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class Forwards(managed.Story):
         self.assertAgree("web")
         self.remove("web", "7009/udp")
         self.assertAgree("web")
-        self.assertFalse(lab.echoes_datagram(7009))
+        self.assertFalse(lab.echoes_datagram(7009, lab.ATTEMPT_TIMEOUT_SEC))
 
     def test_ipv6(self):
         self.add("web", "[::1]:8082:82")

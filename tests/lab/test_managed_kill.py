@@ -142,6 +142,8 @@ class Kill(managed.Story):
             path = self.path("other")
             if member == "StartVM" and self.state("other") == "running":
                 self.power_off("other")
+            elif member == "Save" and self.state("other") != "running":
+                self.start("other")
             call = (self.bus.send(path, client.VM, "Save") if member == "Save" else
                     self.bus.send(client.ROOT, client.MANAGER, member, "(s)", "other"))
             self.kill_uservmd(random.uniform(0, 0.3))

@@ -84,6 +84,7 @@ class Tools(managed.Story):
 
     def test_suspend_and_resume(self):
         connection = self.connect()
+        self.wait_ready("web")  # uservmd does not try any more, either
         managed.fall_silent()
         lab.virsh("suspend", "web")
         self.wait_state("web", "paused")
@@ -95,11 +96,12 @@ class Tools(managed.Story):
         self.assertRight("web")
 
     def check_boots_again(self, command):
-        passt = managed.the_passt()
+        passts = managed.passts()
         lab.virsh(command, "web")
         lab.wait_no_answer(8080)
         self.assertRight("web")
-        self.assertEqual(managed.the_passt(), passt)
+        # The passt of 2026-07-28 may end while the guest's queues go away: it is another one then.
+        self.assertEqual(list(managed.passts().values()), list(passts.values()))
 
     def test_reset(self):
         self.check_boots_again("reset")
@@ -243,6 +245,7 @@ class Tools(managed.Story):
         connection, passt = self.connect(), managed.the_passt()
         self.add("web", "7009:7/udp", persistent=False)
         self.assertTrue(lab.echoes_datagram(7009))
+        self.wait_ready("web")  # uservmd does not try any more, either
         managed.fall_silent()
         lab.virsh("snapshot-create-as", "web", *arguments)
         self.bus.wait(lambda: self.state("web") == "running", "it to run")

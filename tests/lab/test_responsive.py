@@ -2,6 +2,7 @@
 """While VMs are being started, which takes seconds, calls that need not wait for them get their
 answers at once."""
 
+import contextlib
 import os
 import statistics
 import time
@@ -17,9 +18,14 @@ IDLE_CALLS = 300
 
 SLOW_START_SEC = 3
 SLOW_EMULATOR = os.path.expanduser("~/slow-qemu")
+HELD = os.path.expanduser("~/held")
 # libvirt also asks it what it can do; that may be quick.
 SLOW_EMULATOR_TEXT = f"""#!/bin/sh
-case "$*" in *guest=*) sleep {SLOW_START_SEC} ;; esac
+case "$*" in *guest=*)
+    sleep {SLOW_START_SEC}
+    while [ -e {HELD} ]; do sleep 0.1; done
+    ;;
+esac
 exec qemu-system-x86_64 "$@"
 """
 
@@ -83,6 +89,25 @@ class Responsive(lab.Story):
             lab.define(domain)
         self.bus.wait(lambda: set(names) <= set(self.states()), "the VMs to be listed")
 
+    @contextlib.contextmanager
+    def starting(self, names):
+        """Slow ones do not come up before the end of the with block."""
+        with open(HELD, "w", encoding="ascii"):
+            pass
+        try:
+            starts = [self.send("StartVM", "(s)", name) for name in names]
+            self.bus.wait(lambda: all(self.state(name) == "starting" for name in names),
+                          "the starts to begin")
+            self.bus.finished.clear()
+            yield
+            self.assertEqual({self.state(name) for name in names}, {"starting"})
+            self.bus.take_signals()
+            self.assertEqual(self.bus.finished, [])
+        finally:
+            os.unlink(HELD)
+        for start in starts:
+            start.result()
+
     def test_idle(self):
         report("idle", [self.ask(i) for i in range(IDLE_CALLS)])
 
@@ -92,22 +117,16 @@ class Responsive(lab.Story):
         lab.comment(f"the start took {start:.2f} s")
         report("meanwhile", seconds)
         self.assertGreaterEqual(start, SLOW_START_SEC)
-        self.assertGreater(len(seconds), 1000)
-        self.assertLess(max(seconds), start / 4)
+        self.assertGreater(len(seconds), 100)
+        self.assertLess(statistics.median(seconds), start / 4)
         self.bus.manager("PowerOffVM", "(s)", "slow")
 
     def test_nor_does_what_is_done_to_another_vm(self):
-        start = self.send("StartVM", "(s)", "slow")
-        self.bus.wait(lambda: self.state("slow") == "starting", "the start to begin")
-        self.bus.finished.clear()
-        self.create(name="five", forwards=["8090:80"])
-        self.add("one", "8091:80")
-        self.remove("one", "8091")
-        self.delete("five", force=True)
-        self.assertEqual(self.state("slow"), "starting")
-        self.bus.take_signals()
-        self.assertEqual(self.bus.finished, [])
-        start.result()
+        with self.starting(["slow"]):
+            self.create(name="five", forwards=["8090:80"])
+            self.add("one", "8091:80")
+            self.remove("one", "8091")
+            self.delete("five", force=True)
         self.delete("slow", force=True)
 
     def test_several_starts_at_once(self):
@@ -123,14 +142,8 @@ class Responsive(lab.Story):
     def test_many_starts_leave_libvirt_free_for_others(self):
         """Its daemon serves five calls of a connection at a time."""
         self.define_slow(SLOW)
-        starts = [self.send("StartVM", "(s)", name) for name in SLOW]
-        self.bus.wait(lambda: all(self.state(name) == "starting" for name in SLOW),
-                      "the starts to begin")
-        self.bus.finished.clear()
-        self.bus.vm(self.path("one"), "ListDisks")
-        self.assertEqual(self.bus.finished, [])
-        for start in starts:
-            start.result()
+        with self.starting(SLOW):
+            self.bus.vm(self.path("one"), "ListDisks")
         for name in SLOW:
             self.delete(name, force=True)
 
