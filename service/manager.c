@@ -306,12 +306,12 @@ void manager_read_later(Manager *m) {
         retry_in(m, 1U << m->n_unread++);
 }
 
-static int list_domains(virConnectPtr conn, unsigned flags, char ***ret, sd_bus_error *error) {
+static int list_domains(virConnectPtr conn, char ***ret, sd_bus_error *error) {
         virDomainPtr *domains = NULL;
         _cleanup_(strv_freep) char **uuids = NULL;
         int n;
 
-        n = virConnectListAllDomains(conn, &domains, flags);
+        n = virConnectListAllDomains(conn, &domains, 0);
         if (n < 0)
                 return error_from_libvirt(error, "list libvirt's domains");
         uuids = new0(char *, n + 1);
@@ -327,30 +327,20 @@ static int list_domains(virConnectPtr conn, unsigned flags, char ***ret, sd_bus_
         return *ret ? 0 : -ENOMEM;
 }
 
-/* What an earlier uservmd, killed at a bad moment, may have left of VMs that do not run. Later
- * there are passts whose VMs are just about to. */
-static int clean_up_passts(virConnectPtr conn, sd_bus_error *error) {
-        _cleanup_(strv_freep) char **active = NULL;
-        int r;
-
-        r = list_domains(conn, VIR_CONNECT_LIST_DOMAINS_ACTIVE, &active, error);
-        if (r < 0)
-                return r;
-        passt_clean_up(active);
-        return 0;
-}
-
+/* What an earlier uservmd, killed at a bad moment, may have left of VMs that are gone goes before
+ * this one makes any. (Of those that are there and do not run, it goes when they are read.) */
 static void list_run(void *userdata) {
         Inquiry *q = userdata;
         _cleanup_connect_ virConnectPtr conn = NULL;
 
         q->result = connection_acquire(q->manager->connection, &conn, &q->error);
-        if (q->result >= 0 && !q->serving)
-                q->result = clean_up_passts(conn, &q->error);
         if (q->result >= 0)
-                q->result = list_domains(conn, 0, &q->uuids, &q->error);
-        if (q->result >= 0)
-                storage_clean_up(q->uuids);
+                q->result = list_domains(conn, &q->uuids, &q->error);
+        if (q->result < 0)
+                return;
+        if (!q->serving)
+                passt_clean_up(q->uuids);
+        storage_clean_up(q->uuids);
 }
 
 static void refresh_all(Manager *m, char **uuids) {

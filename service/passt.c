@@ -473,7 +473,8 @@ static bool parse_socket_name(const char *name, char uuid[static UUID_DIGITS + 5
         return true;
 }
 
-void passt_clean_up(char *const *uuids_to_keep) {
+/* Of this domain, or of all that are not among these. */
+static void stop_all(const char *of, char *const *but_of) {
         const char *runtime = runtime_folder();
         _cleanup_free_ char *path = NULL;
         DIR *directory;
@@ -488,10 +489,19 @@ void passt_clean_up(char *const *uuids_to_keep) {
                 char uuid[UUID_DIGITS + 5], mac[MAC_DIGITS + 1];
 
                 if (parse_socket_name(entry->d_name, uuid, mac) &&
-                    !strv_contains(uuids_to_keep, uuid) && passt_paths(uuid, mac, &paths) >= 0)
+                    (of ? streq(uuid, of) : !strv_contains(but_of, uuid)) &&
+                    passt_paths(uuid, mac, &paths) >= 0)
                         passt_stop(&paths, -EBADF);
         }
         closedir(directory);
+}
+
+void passt_stop_all_of(const char *uuid) {
+        stop_all(uuid, NULL);
+}
+
+void passt_clean_up(char *const *uuids) {
+        stop_all(NULL, uuids);
 }
 
 /* Features */

@@ -96,6 +96,8 @@ bool passt_table_take(ForwardList *table, const Forward *f);
  */
 int passt_features(bool *ret_vhost_user, bool *ret_control, char **ret_reason);
 
-/* Ends the passts, and removes the files, of all domains but those whose UUIDs are given
- * (NULL-terminated). */
-void passt_clean_up(char *const *uuids_to_keep);
+/* Ends the passts, and removes the files, of a domain that does not run. */
+void passt_stop_all_of(const char *uuid);
+
+/* The same of the domains that are not there any more: of all but these (NULL-terminated). */
+void passt_clean_up(char *const *uuids);

@@ -19,6 +19,7 @@
 #include "error.h"
 #include "host-port.h"
 #include "log.h"
+#include "passt.h"
 
 const char *vm_state_to_string(VMState state) {
         static const char *const names[] = {
@@ -255,10 +256,12 @@ static int read_definitions(virDomainPtr domain, VMSnapshot *s, VMNetwork **netw
         r = read_definition(domain, VIR_DOMAIN_XML_INACTIVE, &stored_xml, &s->stored, error);
         if (r < 0)
                 return r;
-        if (!s->active)
+        if (!s->active) {
                 *network = vm_network_stop(*network);
-        else if (!known || !*network || (*network)->in_doubt || (*network)->n < s->stored->n_nics ||
-                 !vm_network_is_of_run(*network, virDomainGetID(domain))) {
+                passt_stop_all_of(s->stored->uuid); /* that an earlier uservmd has left */
+        } else if (!known || !*network || (*network)->in_doubt ||
+                   (*network)->n < s->stored->n_nics ||
+                   !vm_network_is_of_run(*network, virDomainGetID(domain))) {
                 r = read_live(domain, s, stored_xml, network, ret_live, error);
                 if (r < 0)
                         return r;

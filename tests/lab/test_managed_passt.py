@@ -255,6 +255,18 @@ class Passt(managed.Story):
         self.assertNotEqual(managed.passt_files(), [])
         self.assertEqual(self.state("web"), "saved")
         self.assertNothingLeft()
+
+    def test_and_those_that_come_to_light_later(self):
+        """Of a VM that was being saved when an earlier uservmd was killed, and still was when this
+        one looked which VMs ran: so there is one that it does not know."""
+        uuid = lab.virsh("domuuid", "web").strip()
+        path = f"{managed.PASST_FILES}/uservm-{uuid.replace('-', '')}-525400000002"
+        lab.run("passt", "--vhost-user", "--quiet", "--repair-path", "none",
+                "--socket", f"{path}.sock", "--pid", f"{path}.pid")
+        managed.the_passt()
+        lab.define(lab.definition("web"))
+        lab.until(lambda: not managed.passt_files(), "the VM to be read again", 20)
+        self.assertNothingLeft()
         self.delete("web")
 
 
