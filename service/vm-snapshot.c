@@ -248,6 +248,12 @@ static int read_live(virDomainPtr domain, VMSnapshot *s, const char *stored_xml,
         return 0;
 }
 
+/* Of a VM that does not run; and what an earlier uservmd has left, which is in no network. */
+static void end_network(VMNetwork **network, const char *uuid) {
+        *network = vm_network_stop(*network);
+        passt_stop_all_of(uuid);
+}
+
 static int read_definitions(virDomainPtr domain, VMSnapshot *s, VMNetwork **network, bool known,
                             DomainInfo **ret_live, sd_bus_error *error) {
         _cleanup_free_ char *stored_xml = NULL;
@@ -256,12 +262,10 @@ static int read_definitions(virDomainPtr domain, VMSnapshot *s, VMNetwork **netw
         r = read_definition(domain, VIR_DOMAIN_XML_INACTIVE, &stored_xml, &s->stored, error);
         if (r < 0)
                 return r;
-        if (!s->active) {
-                *network = vm_network_stop(*network);
-                passt_stop_all_of(s->stored->uuid); /* that an earlier uservmd has left */
-        } else if (!known || !*network || (*network)->in_doubt ||
-                   (*network)->n < s->stored->n_nics ||
-                   !vm_network_is_of_run(*network, virDomainGetID(domain))) {
+        if (!s->active)
+                end_network(network, s->stored->uuid);
+        else if (!known || !*network || (*network)->in_doubt || (*network)->n < s->stored->n_nics ||
+                 !vm_network_is_of_run(*network, virDomainGetID(domain))) {
                 r = read_live(domain, s, stored_xml, network, ret_live, error);
                 if (r < 0)
                         return r;
@@ -321,7 +325,7 @@ int vm_snapshot_read(virConnectPtr conn, const char *uuid, VMNetwork **network, 
         /* It may have been undefined while it was being read. */
         if (r < 0 && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
                 sd_bus_error_free(error);
-                *network = vm_network_stop(*network);
+                end_network(network, uuid);
                 return -ENOENT;
         }
         if (r < 0)
