@@ -33,6 +33,7 @@ TABLE_SIZE = 255          # rules of one passt
 SLACK_KIB = 3072          # of memory, between two times of rest
 REST_SEC = 4              # uservmd gives memory back two seconds after it has had something to do
 SLOWEST_SEC = 30          # to be answered while others do their worst, which takes two at most
+USUAL_SEC = 1             # for most, which takes milliseconds
 
 LIMITS_EXCEEDED = "org.freedesktop.DBus.Error.LimitsExceeded"
 
@@ -175,6 +176,7 @@ class Load(managed.Story):
                     f"{self.rest_kib} before and {rest} after")
         self.assertEqual(watch.failures, [])
         self.assertLess(slowest, SLOWEST_SEC)
+        self.assertLess(statistics.median(watch.seconds), USUAL_SEC)
         self.assertLess(watch.peak_kib, self.rest_kib + bound_kib)
         self.assertLess(rest, self.rest_kib + SLACK_KIB)
         self.assertLessEqual(descriptors(self.pid), files, "files are left open")

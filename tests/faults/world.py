@@ -261,8 +261,7 @@ class Process:
 def read_process(pid):
     with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
         state, parent = file.read().rpartition(")")[2].split()[:2]
-    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-        return Process(pid, int(parent), state, file.read().split("\0")[:-1])
+    return Process(pid, int(parent), state, lab.arguments(pid))
 
 
 def processes():

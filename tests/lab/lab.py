@@ -98,7 +98,7 @@ def processes(name):
 def arguments(pid):
     """The command line of a process, which is empty if it has ended."""
     try:
-        with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             return file.read().split("\0")[:-1]
     except OSError:
         return []
